@@ -1,0 +1,1 @@
+//! tilewright: the compiler crate.

@@ -1,0 +1,1 @@
+//! tilewright: the ir crate.

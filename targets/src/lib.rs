@@ -1,0 +1,1 @@
+//! tilewright: the targets crate.
