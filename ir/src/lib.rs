@@ -1,1 +1,26 @@
-//! tilewright: the ir crate.
+//! tilewright's IR: MLIR's ideas (ops, regions, blocks, attributes, locations, dialects) as plain Rust data.
+//!
+//! The map: [`element`], [`dim`], [`types`], [`attribute`], [`location`] are values; [`module`] is the arena that holds a
+//! program, [`builder`] makes ops in it; [`op_def`] is the single definition of an op and [`dialects`] hold them, known through a
+//! [`registry`]; [`print`] and `parse` are its text; [`verify`] says what is well formed; [`tensor`], [`number`] and
+//! [`evaluate`] are the reference semantics.
+//!
+//! It must not know: files, ONNX, passes, targets.
+
+pub mod attribute;
+pub mod builder;
+pub mod diagnostic;
+pub mod dialects;
+pub mod dim;
+pub mod element;
+pub mod evaluate;
+pub mod location;
+pub mod module;
+pub mod number;
+pub mod op_def;
+pub mod print;
+pub mod registry;
+pub mod shape;
+pub mod tensor;
+pub mod types;
+pub mod verify;

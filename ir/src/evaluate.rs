@@ -1,0 +1,234 @@
+//! The reference evaluator: runs a function of core IR on tensors by each op's own definition. The oracle for everything.
+//!
+//! Knows no op by name but functions and returns: an op's `evaluate` says what it does. Values are dropped after their last use.
+//!
+//! ```text
+//! let outputs = evaluate::run(&module, "main", &inputs)?;
+//! ```
+
+use crate::dim::{Bindings, Dim};
+use crate::module::{BlockId, Module, OpId, ValueId};
+use crate::op_def::{Evaluate, Invocation, Signature, Traits};
+use crate::tensor::Tensor;
+use crate::types::Type;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Why an evaluation stopped.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{op} at {location}: {what}")]
+pub struct EvaluateError {
+    /// The op's name.
+    pub op: String,
+    /// Its location.
+    pub location: String,
+    /// What is wrong, with both values.
+    pub what: String,
+}
+
+type Environment = BTreeMap<ValueId, Rc<Tensor>>;
+
+/// What an op with regions sees: its signature, operand values, and a way to run its regions.
+pub struct RegionCall<'a> {
+    /// The module that holds the op.
+    pub module: &'a Module,
+    /// The op.
+    pub op: OpId,
+    /// Values of its operands.
+    pub operands: Vec<Rc<Tensor>>,
+    /// Values of the symbols.
+    pub bindings: &'a Bindings,
+    environment: &'a mut Environment,
+}
+
+impl RegionCall<'_> {
+    /// Runs a region on values for its arguments; gives the terminator's operands. Outer values are visible.
+    pub fn run(&mut self, region: usize, arguments: Vec<Rc<Tensor>>) -> Result<Vec<Rc<Tensor>>, String> {
+        let block = self.module.entry(self.op, region);
+        run_block(self.module, block, arguments, self.environment, self.bindings)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Values of operand definition `slot`.
+    pub fn slot(&self, slot: usize) -> &[Rc<Tensor>] {
+        let operation = self.module.op(self.op);
+        let range =
+            crate::op_def::slot_range(operation.def, operation.operands.len(), &operation.attributes, slot);
+        &self.operands[range]
+    }
+}
+
+/// Binds the symbols in `ty` to the dimensions of a value, or says which differ.
+pub fn bind_shape(ty: &Type, value: &Tensor, bindings: &mut Bindings) -> Result<(), String> {
+    let Some(tensor) = ty.as_tensor() else { return Err(format!("expected {ty}, found a tensor")) };
+    if tensor.element != value.element {
+        return Err(format!("element types differ: expected {}, found {}", tensor.element, value.element));
+    }
+    if tensor.rank() != value.rank() {
+        return Err(format!("ranks differ: expected {}, found {}", tensor.rank(), value.rank()));
+    }
+    for (axis, (dim, found)) in tensor.shape.iter().zip(&value.shape).enumerate() {
+        let found = *found as i64;
+        match (dim.evaluate(bindings), dim.as_symbol()) {
+            (Some(expected), _) if expected == found => {}
+            (Some(expected), _) => {
+                return Err(format!(
+                    "dimension {axis} ('{dim}') differs: expected {expected}, found {found}"
+                ));
+            }
+            (None, Some(name)) => {
+                bindings.insert(name.clone(), found);
+            }
+            // `past + seq` with one symbol still open: solved when the rest is known.
+            (None, None) => solve(dim, found, bindings)
+                .ok_or_else(|| format!("dimension {axis} ('{dim}') cannot be solved for {found}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn solve(dim: &Dim, found: i64, bindings: &mut Bindings) -> Option<()> {
+    let (constant, linear) = dim.affine()?;
+    let mut rest = found - constant;
+    let mut open = None;
+    for (name, coefficient) in linear {
+        match bindings.get(&name) {
+            Some(value) => rest -= coefficient * value,
+            None if open.is_none() => open = Some((name, coefficient)),
+            None => return None,
+        }
+    }
+    let (name, coefficient) = open?;
+    (rest % coefficient == 0).then(|| {
+        bindings.insert(name, rest / coefficient);
+    })
+}
+
+/// Runs a function by name on inputs in argument order. Symbols are bound from the shapes of the inputs.
+///
+/// # Errors
+/// When there is no such function, an input does not fit, or an op fails; the message names the op and its location.
+pub fn run(module: &Module, function: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, EvaluateError> {
+    run_with(module, function, inputs, &Bindings::new())
+}
+
+/// As [`run`], with symbols bound beforehand.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    module: &Module,
+    function: &str,
+    inputs: &[Tensor],
+    bindings: &Bindings,
+) -> Result<Vec<Tensor>, EvaluateError> {
+    let fail =
+        |what: String| EvaluateError { op: "func.func".into(), location: format!("@{function}"), what };
+    let op = module.function(function).ok_or_else(|| fail("no such function".into()))?;
+    let block = module.entry(op, 0);
+    let arguments = module.block(block).arguments.clone();
+    if arguments.len() != inputs.len() {
+        return Err(fail(format!("expected {} inputs, found {}", arguments.len(), inputs.len())));
+    }
+    let mut bindings = bindings.clone();
+    let mut left: Vec<usize> = (0..inputs.len()).collect();
+    // Plain symbols first, so that sums can be solved in any input order.
+    for round in 0..2 {
+        let mut later = Vec::new();
+        for index in left {
+            match bind_shape(module.ty(arguments[index]), &inputs[index], &mut bindings) {
+                Ok(()) => {}
+                Err(_) if round == 0 => later.push(index),
+                Err(what) => {
+                    let name = module.value(arguments[index]).name.clone().unwrap_or_default();
+                    return Err(fail(format!("input {index} '{name}': {what}")));
+                }
+            }
+        }
+        left = later;
+    }
+    let inputs = inputs.iter().cloned().map(Rc::new).collect();
+    let outputs = run_block(module, block, inputs, &mut Environment::new(), &bindings)?;
+    Ok(outputs.into_iter().map(Rc::unwrap_or_clone).collect())
+}
+
+fn run_block(
+    module: &Module,
+    block: BlockId,
+    arguments: Vec<Rc<Tensor>>,
+    environment: &mut Environment,
+    bindings: &Bindings,
+) -> Result<Vec<Rc<Tensor>>, EvaluateError> {
+    let mut uses: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for (value, tensor) in module.block(block).arguments.iter().zip(arguments) {
+        environment.insert(*value, tensor);
+    }
+    for op in &module.block(block).ops {
+        let operation = module.op(*op);
+        let lookup = |value: &ValueId| {
+            environment
+                .get(value)
+                .cloned()
+                .ok_or_else(|| error_at(module, *op, "an operand has no value".into()))
+        };
+        let operands: Vec<Rc<Tensor>> = operation.operands.iter().map(lookup).collect::<Result<_, _>>()?;
+        if operation.def.is(Traits::TERMINATOR) {
+            return Ok(operands);
+        }
+        let results = run_op(module, *op, operands, environment, bindings)
+            .map_err(|what| error_at(module, *op, what))?;
+        for (value, tensor) in operation.results.iter().zip(results) {
+            check_result(module.ty(*value), &tensor, bindings).map_err(|what| error_at(module, *op, what))?;
+            uses.insert(*value, module.value(*value).users.len());
+            environment.insert(*value, Rc::new(tensor));
+        }
+        // A value made in this block is dropped with its last use; users in nested regions keep it alive to the end.
+        for value in &operation.operands {
+            if let Some(count) = uses.get_mut(value) {
+                *count -= 1;
+                if *count == 0 {
+                    environment.remove(value);
+                }
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn error_at(module: &Module, op: OpId, what: String) -> EvaluateError {
+    let operation = module.op(op);
+    EvaluateError { op: operation.def.name.into(), location: operation.location.to_string(), what }
+}
+
+fn check_result(ty: &Type, value: &Tensor, bindings: &Bindings) -> Result<(), String> {
+    let Some(tensor) = ty.as_tensor() else { return Ok(()) };
+    let same = tensor.element == value.element
+        && tensor.rank() == value.rank()
+        && tensor
+            .shape
+            .iter()
+            .zip(&value.shape)
+            .all(|(dim, found)| dim.evaluate(bindings).is_none_or(|expected| expected == *found as i64));
+    if same { Ok(()) } else { Err(format!("result type differs: expected {ty}, found {}", value.ty())) }
+}
+
+fn run_op(
+    module: &Module,
+    op: OpId,
+    operands: Vec<Rc<Tensor>>,
+    environment: &mut Environment,
+    bindings: &Bindings,
+) -> Result<Vec<Tensor>, String> {
+    let operation = module.op(op);
+    match operation.def.evaluate {
+        Evaluate::None => Err("this op has no reference semantics".into()),
+        Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, bindings, environment }),
+        Evaluate::With(f) => {
+            let values: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
+            module.with_signature(op, |signature| {
+                let signature = Signature { ..*signature };
+                f(&Invocation { signature, values: &values, bindings })
+            })
+        }
+    }
+}
