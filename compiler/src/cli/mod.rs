@@ -1,0 +1,203 @@
+//! The command line: one file per verb, each with its arguments, its help and its `run`.
+//!
+//! Knows terminals and files. What a verb does is in the library; here it is asked for and shown.
+
+mod compile;
+mod completion;
+mod disassemble;
+mod generate;
+mod import;
+mod inspect;
+mod list;
+mod opt;
+mod parity;
+mod run;
+
+use crate::exit::{EXIT_CODES, Failure};
+use crate::session::Session;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An ahead-of-time model compiler for NPUs.
+#[derive(Parser)]
+#[command(
+    name = "tilewright",
+    version,
+    about = "An ahead-of-time model compiler for NPUs: ONNX in, a mapped command stream out",
+    max_term_width = 110
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Show what the compiler is doing; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Read an ONNX model and print it as core IR
+    Import(import::Arguments),
+    /// Run passes over IR text
+    Opt(opt::Arguments),
+    /// Compile a model to an artifact
+    Compile(compile::Arguments),
+    /// Run a model on inputs from .npy files
+    Run(run::Arguments),
+    /// Write text with a language model
+    Generate(generate::Arguments),
+    /// Compare a model's results with recorded ones
+    Parity(parity::Arguments),
+    /// Say what is in an artifact
+    Inspect(inspect::Arguments),
+    /// Print an artifact's commands
+    Disassemble(disassemble::Arguments),
+    /// List the targets
+    Targets(list::Arguments),
+    /// List the ops and the ONNX operators that are read
+    Ops(list::OpsArguments),
+    /// List the passes with their options
+    Passes(list::Arguments),
+    /// List the rewrite rules
+    Rules(list::RulesArguments),
+    /// Print a completion script for a shell
+    Completion(completion::Arguments),
+}
+
+/// Arguments that say what to compile and for what; shared by the verbs that do.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CompileArguments {
+    /// The target to compile for (see `tilewright targets`)
+    #[arg(long, default_value = "npu-gen3", value_name = "NAME")]
+    pub(crate) target: String,
+    /// Fix symbolic dimensions, such as batch=1,seq=32
+    #[arg(long, value_name = "NAME=VALUE,...", value_delimiter = ',')]
+    pub(crate) bind: Vec<String>,
+    /// Bytes of on-chip SRAM, in place of the target's own (256KiB, 1MiB, or a number)
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) sram_bytes: Option<String>,
+    /// Tokens that one call takes, largest prompt chunk last: one program each, all sharing weights and state
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub(crate) chunk_lengths: Vec<usize>,
+    /// Tokens that the KV cache holds at most
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context_window: Option<usize>,
+    /// Fail when any op would run on the host
+    #[arg(long)]
+    pub(crate) require_target: bool,
+    /// Read more rewrite rules from a file; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// Threads that compile; the result does not depend on it
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+impl Session {
+    /// Runs the command line of this process: the whole `main` of a tool with its own dialects, passes and targets.
+    pub fn run_cli(&self) -> ExitCode {
+        self.run_arguments(std::env::args_os())
+    }
+
+    /// Runs a command line given as words, the program's name first.
+    pub fn run_arguments<I, T>(&self, words: I) -> ExitCode
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let codes: Vec<String> = EXIT_CODES.iter().map(|(code, text)| format!("  {code}  {text}")).collect();
+        let command = Cli::command().after_help(format!("Exit codes:\n{}", codes.join("\n")));
+        let cli = match command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // Clap says help and version by way of its errors; those end well.
+                let code = if error.use_stderr() { 2 } else { 0 };
+                let _ = error.print();
+                return ExitCode::from(code);
+            }
+        };
+        start_log(cli.verbose);
+        match self.run_verb(cli.verb) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                match &failure {
+                    Failure::Diagnostics(all) => crate::render::print_all(all, &[]),
+                    Failure::Usage(what) => eprintln!("error: {what}\n\nFor more information, try '--help'."),
+                    Failure::Parity(what) => eprintln!("error: {what}"),
+                }
+                failure.exit_code()
+            }
+        }
+    }
+
+    fn run_verb(&self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Import(arguments) => import::run(self, &arguments),
+            Verb::Opt(arguments) => opt::run(self, &arguments),
+            Verb::Compile(arguments) => compile::run(self, &arguments),
+            Verb::Run(arguments) => run::run(self, &arguments),
+            Verb::Generate(arguments) => generate::run(self, &arguments),
+            Verb::Parity(arguments) => parity::run(self, &arguments),
+            Verb::Inspect(arguments) => inspect::run(&arguments),
+            Verb::Disassemble(arguments) => disassemble::run(self, &arguments),
+            Verb::Targets(arguments) => list::targets(self, &arguments),
+            Verb::Ops(arguments) => list::ops(self, &arguments),
+            Verb::Passes(arguments) => list::passes(self, &arguments),
+            Verb::Rules(arguments) => list::rules(self, &arguments),
+            Verb::Completion(arguments) => completion::run(&arguments),
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    // A second start (tests call the command line more than once) keeps the first.
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+}
+
+/// Reads `256KiB`, `1MiB`, `4096`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, Failure> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[split..].trim() {
+        "" | "B" => Some(1u64),
+        "KiB" | "K" | "k" => Some(1 << 10),
+        "MiB" | "M" => Some(1 << 20),
+        "GiB" | "G" => Some(1 << 30),
+        _ => None,
+    };
+    let number: Option<u64> = text[..split].parse().ok();
+    number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).ok_or_else(|| {
+        Failure::Usage(format!("cannot read '{text}' as a number of bytes: expected such as 4096, 256KiB or 1MiB"))
+    })
+}
+
+/// A table without lines, left aligned, wrapped to the terminal.
+pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(parse_bytes("256KiB").ok(), Some(262_144));
+        assert_eq!(parse_bytes("12").ok(), Some(12));
+        assert!(parse_bytes("1XB").is_err() && parse_bytes("").is_err() && parse_bytes("99999999999GiB").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}
