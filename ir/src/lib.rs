@@ -21,6 +21,7 @@ pub mod op_def;
 pub mod print;
 pub mod registry;
 pub mod shape;
+pub mod symbols;
 pub mod tensor;
 pub mod types;
 pub mod verify;
