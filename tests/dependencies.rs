@@ -13,7 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What the device's runtime must never carry.
-const NOT_ON_THE_DEVICE: &[&str] = &["egg", "prost", "protobuf", "onnx-protobuf", "clap", "tokenizers", "serde_json"];
+const NOT_ON_THE_DEVICE: &[&str] =
+    &["egg", "prost", "protobuf", "onnx-protobuf", "clap", "tokenizers", "serde_json"];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))

@@ -13,8 +13,10 @@ fn root() -> PathBuf {
 }
 
 fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("a readable folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -79,7 +81,9 @@ fn the_median_file_is_short() {
 fn files_say_what_they_are() {
     let without: Vec<String> = sources()
         .into_iter()
-        .filter(|(_, text)| !text.lines().find(|line| !line.is_empty()).is_some_and(|line| line.starts_with("//!")))
+        .filter(|(_, text)| {
+            !text.lines().find(|line| !line.is_empty()).is_some_and(|line| line.starts_with("//!"))
+        })
         .map(|(path, _)| format!("{}: no module doc", path.display()))
         .collect();
     refuse(&without);
