@@ -2,8 +2,9 @@
 
 pub mod builtin;
 pub mod core;
+pub mod tile;
 
 use crate::registry::Dialect;
 
 /// All in-tree dialects.
-pub static ALL: &[&Dialect] = &[&builtin::DIALECT, &core::DIALECT];
+pub static ALL: &[&Dialect] = &[&builtin::DIALECT, &core::DIALECT, &tile::DIALECT];
