@@ -7,7 +7,8 @@
 
 use super::{Access, CommandOp, ENGINES};
 use crate::op_def::{
-    AttributeRule, OpDef, TypeRule, ValueDef, attribute, optional as optional_operand, optional_attribute, value,
+    AttributeRule, OpDef, TypeRule, ValueDef, attribute, optional as optional_operand, optional_attribute,
+    value,
 };
 
 macro_rules! operand {

@@ -7,9 +7,7 @@
 //! ```
 
 use crate::dim::Dim;
-use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, TypeRule, attribute, optional_attribute, value,
-};
+use crate::op_def::{AttributeRule, Infer, OpDef, Signature, TypeRule, attribute, optional_attribute, value};
 use crate::types::ViewType;
 
 /// A run-time number of the program.
