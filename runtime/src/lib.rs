@@ -1,1 +1,27 @@
-//! tilewright: the runtime crate.
+//! The tilewright runtime: command set, artifact container, checker, interpreter, timing model and text generation.
+//!
+//! This is what a device carries. It knows commands, not operators: no model format, no optimiser, no compiler crate. A compiler
+//! makes a [`stream::Program`] with [`stream::ProgramBuilder`] and writes it, with the weights, through
+//! [`artifact::ArtifactWriter`]; a device maps the file, checks it and runs it.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `command_table` | the table: opcode, fields and meaning of every command |
+//! | `commands`, `operands`, `functions`, `fields` | the types generated from it, and the types of fields |
+//! | `encode`, `decode`, `disassemble`, `arbitrary` | bytes, text and fuzz input, generated from it |
+//! | `element`, `view` | element types; strided windows with register-dependent addresses |
+//! | `stream`, `artifact` | one program and its bytes; the `.npu` file |
+
+pub mod arbitrary;
+mod command_table;
+pub mod commands;
+pub mod decode;
+pub mod disassemble;
+pub mod element;
+pub mod encode;
+mod fields;
+mod functions;
+mod operands;
+pub mod random;
+pub mod stream;
+pub mod view;
