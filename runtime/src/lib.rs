@@ -13,6 +13,7 @@
 //! | `stream`, `artifact` | one program and its bytes; the `.npu` file |
 
 pub mod arbitrary;
+pub mod artifact;
 mod command_table;
 pub mod commands;
 pub mod decode;
