@@ -1,1 +1,12 @@
-//! tilewright: the targets crate.
+//! Targets: from `core` IR to the command stream of one NPU.
+//!
+//! The way down: [`lower`] drives a function through a [`target::Target`]'s table of [`lowering::Lowering`]s (and the [`host`]
+//! fallback) into `tile` IR; [`place`] gives every buffer its bytes, [`check_memory_plan`] checks that independently; [`emit`] writes
+//! the runtime's program and the list of constants; [`placement`] says what runs where, and why.
+//!
+//! It must not know: files, ONNX, terminals, or how a command is executed.
+
+pub mod lowering;
+pub mod range;
+pub mod target;
+pub mod view;
