@@ -60,7 +60,7 @@ impl Function {
     fn apply(self, a: i64, b: i64) -> Option<i64> {
         match self {
             Function::FloorDiv => (b != 0).then(|| floor_div(a, b)),
-            Function::Mod => (b != 0).then(|| a - b * floor_div(a, b)),
+            Function::Mod => (b != 0).then(|| a.wrapping_sub(b.wrapping_mul(floor_div(a, b)))),
             Function::Max => Some(a.max(b)),
             Function::Min => Some(a.min(b)),
         }
@@ -69,7 +69,7 @@ impl Function {
 
 fn floor_div(a: i64, b: i64) -> i64 {
     let quotient = a.wrapping_div(b);
-    if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
+    if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient.wrapping_sub(1) } else { quotient }
 }
 
 /// Values of symbols.
@@ -148,14 +148,14 @@ impl Dim {
         let (product, coefficient) = divisor.into_iter().next()?;
         let mut terms = BTreeMap::new();
         for (mut from, value) in self.terms() {
-            if value % coefficient != 0 {
+            if value.checked_rem(coefficient)? != 0 {
                 return None;
             }
             for atom in &product {
                 let at = from.iter().position(|other| other == atom)?;
                 from.remove(at);
             }
-            terms.insert(from, value / coefficient);
+            terms.insert(from, value.checked_div(coefficient)?);
         }
         Some(Dim::from_terms(terms))
     }
@@ -171,7 +171,7 @@ impl Dim {
                 return Some(quotient);
             }
             let (product, coefficient) = rest.terms().into_iter().next_back()?;
-            if coefficient % lead_coefficient != 0 {
+            if coefficient.checked_rem(*lead_coefficient)? != 0 {
                 return None;
             }
             let mut left = product;
@@ -179,7 +179,7 @@ impl Dim {
                 let at = left.iter().position(|other| other == atom)?;
                 left.remove(at);
             }
-            let step = Dim::from_terms(BTreeMap::from([(left, coefficient / lead_coefficient)]));
+            let step = Dim::from_terms(BTreeMap::from([(left, coefficient.checked_div(*lead_coefficient)?)]));
             quotient = &quotient + &step;
             rest = &rest - &(&step * &divisor_dim);
         }
@@ -390,6 +390,9 @@ impl std::str::FromStr for Dim {
     }
 }
 
+/// Most terms that one product in a text may expand to.
+const TERMS_MAX: usize = 4096;
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -439,7 +442,12 @@ impl Reader<'_> {
         let mut value = self.primary()?;
         loop {
             if self.eat("*") {
-                value = &value * &self.primary()?;
+                let factor = self.primary()?;
+                // A product of sums can grow without bound from little text.
+                if value.terms().len() * factor.terms().len() > TERMS_MAX {
+                    return Err(self.error("too many terms"));
+                }
+                value = &value * &factor;
             } else if self.eat("//") {
                 value = Dim::call(Function::FloorDiv, &value, &self.primary()?);
             } else {

@@ -66,10 +66,10 @@ elements! {
     F8E4M3FNUZ = "f8E4M3FNUZ", 8, Float;
     /// FP8 e5m2, finite, no negative zero.
     F8E5M2FNUZ = "f8E5M2FNUZ", 8, Float;
-    /// OCP MX scale: a power of two.
-    F8E8M0 = "f8E8M0FNU", 8, Float;
-    /// OCP MX FP4.
-    F4E2M1 = "f4E2M1FN", 4, Float;
+    /// OCP MX scale: a power of two. MLIR 19 does not know it, so it is a type of our own in text.
+    F8E8M0 = "!core.f8E8M0FNU", 8, Float;
+    /// OCP MX FP4. A type of our own in text, as above.
+    F4E2M1 = "!core.f4E2M1FN", 4, Float;
     /// NormalFloat 4 (Dettmers et al. 2023, arXiv:2305.14314, appendix E): an index into 16 quantiles.
     NF4 = "!core.nf4", 4, Float;
     /// Signed 64-bit.
@@ -103,6 +103,12 @@ elements! {
 impl Element {
     /// Reads an MLIR spelling.
     pub fn from_text(text: &str) -> Option<Element> {
+        // Later versions of MLIR know the MX formats by these names.
+        let text = match text {
+            "f8E8M0FNU" => "!core.f8E8M0FNU",
+            "f4E2M1FN" => "!core.f4E2M1FN",
+            _ => text,
+        };
         Element::ALL.iter().copied().find(|element| element.text() == text)
     }
 

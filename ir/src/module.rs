@@ -442,6 +442,11 @@ impl Module {
         self.op(op).attributes.get("sym_name").and_then(Attribute::as_str)
     }
 
+    /// The op that holds the block of an op; `None` for the module op and for ops taken out.
+    pub fn parent_op(&self, op: OpId) -> Option<OpId> {
+        self.regions[self.blocks[self.op(op).parent?.index()].parent?.index()].parent
+    }
+
     /// The first block of an op's region.
     pub fn entry(&self, op: OpId, region: usize) -> BlockId {
         self.regions[self.ops[op.index()].regions[region].index()].blocks[0]

@@ -3,9 +3,10 @@
 //! A symbolic dimension prints as `?`; the expressions of all `?` follow in order as the tensor's encoding.
 //!
 //! ```text
-//! tensor<1x?x64xf32, ["past_seq + seq"]>   memref<4x64xf32, "sram">   !tile.token
+//! tensor<1x?x64xf32, ["past_seq + seq"]>   memref<4x64xf32, "sram">   memref<4x?xf32, {dims = ["seq"], space = "sram"}>   !tile.token
 //! ```
 
+use crate::attribute::escape;
 use crate::dim::Dim;
 use crate::element::Element;
 use smallvec::SmallVec;
@@ -112,28 +113,32 @@ impl From<TensorType> for Type {
     }
 }
 
-fn write_shape(f: &mut fmt::Formatter<'_>, shape: &Shape, element: Element) -> fmt::Result {
-    for dim in shape {
-        match dim {
-            Dim::Known(value) => write!(f, "{value}x")?,
-            Dim::Symbolic(_) => f.write_str("?x")?,
-        }
+fn write_dim(f: &mut fmt::Formatter<'_>, dim: &Dim) -> fmt::Result {
+    match dim {
+        Dim::Known(value) => write!(f, "{value}x"),
+        Dim::Symbolic(_) => f.write_str("?x"),
     }
-    write!(f, "{element}")
 }
 
-fn write_symbols(f: &mut fmt::Formatter<'_>, shape: &Shape) -> fmt::Result {
-    let symbols: Vec<String> =
-        shape.iter().filter(|dim| dim.known().is_none()).map(|dim| format!("\"{dim}\"")).collect();
-    if symbols.is_empty() { Ok(()) } else { write!(f, ", [{}]", symbols.join(", ")) }
+/// The expressions of all `?`, quoted and in order.
+fn symbols(shape: &Shape) -> String {
+    let quoted = |dim: &Dim| format!("\"{}\"", escape(&dim.to_string()));
+    let symbols: Vec<String> = shape.iter().filter(|dim| dim.known().is_none()).map(quoted).collect();
+    symbols.join(", ")
 }
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("tensor<")?;
-        write_shape(f, &self.shape, self.element)?;
-        write_symbols(f, &self.shape)?;
-        f.write_str(">")
+        for dim in &self.shape {
+            write_dim(f, dim)?;
+        }
+        let symbols = symbols(&self.shape);
+        if symbols.is_empty() {
+            write!(f, "{}>", self.element)
+        } else {
+            write!(f, "{}, [{symbols}]>", self.element)
+        }
     }
 }
 
@@ -145,24 +150,38 @@ fn write_list(f: &mut fmt::Formatter<'_>, types: &[Type]) -> fmt::Result {
     f.write_str(")")
 }
 
+/// MLIR's memref takes a string or a dictionary as its memory space, and builtin elements only: an element type of our own
+/// prints as the integer of its width, and its name goes to the dictionary.
+fn write_view(f: &mut fmt::Formatter<'_>, view: &ViewType) -> fmt::Result {
+    let own_element = view.element.text().starts_with('!');
+    f.write_str("memref<")?;
+    for dim in &view.shape {
+        write_dim(f, dim)?;
+    }
+    match view.element.bits() {
+        bits if own_element => write!(f, "i{bits}")?,
+        _ => write!(f, "{}", view.element)?,
+    }
+    let space = escape(&view.space);
+    let symbols = symbols(&view.shape);
+    if symbols.is_empty() && !own_element {
+        return write!(f, ", \"{space}\">");
+    }
+    f.write_str(", {")?;
+    if !symbols.is_empty() {
+        write!(f, "dims = [{symbols}], ")?;
+    }
+    if own_element {
+        write!(f, "element = {}, ", view.element)?;
+    }
+    write!(f, "space = \"{space}\"}}>")
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Type::Tensor(tensor) => tensor.fmt(f),
-            Type::View(view) => {
-                f.write_str("memref<")?;
-                write_shape(f, &view.shape, view.element)?;
-                // A memref has one attribute slot: the space, followed by the expressions of its `?`.
-                if view.shape.iter().all(|dim| dim.known().is_some()) {
-                    write!(f, ", \"{}\">", view.space)
-                } else {
-                    write!(f, ", [\"{}\"", view.space)?;
-                    for dim in view.shape.iter().filter(|dim| dim.known().is_none()) {
-                        write!(f, ", \"{dim}\"")?;
-                    }
-                    f.write_str("]>")
-                }
-            }
+            Type::View(view) => write_view(f, view),
             Type::Index => f.write_str("index"),
             Type::Scalar(element) => element.fmt(f),
             Type::Function(inputs, results) => {
