@@ -1,0 +1,217 @@
+//! Convolution, transposed convolution and pooling over any number of spatial dimensions. Floats accumulate in f64.
+//!
+//! ```text
+//! %y = "core.convolution"(%x, %w) <{operandSegmentSizes = array<i32: 1, 1, 0>, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>}>
+//!   : (tensor<1x3x8x8xf32>, tensor<16x3x3x3xf32>) -> tensor<1x16x8x8xf32>
+//! ```
+
+use super::support::{differ, expect_element, expect_rank, expect_shape, one};
+use crate::dim::{Dim, Function};
+use crate::op_def::{
+    AttributeDef, AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional,
+    optional_attribute, value,
+};
+use crate::types::{TensorType, Type};
+
+/// Convolution.
+pub static CONVOLUTION: OpDef = OpDef {
+    name: "core.convolution",
+    doc: "result[b, o, p..] = bias[o] + sum over c, q.. of x[b, c, p * `strides` + q * `dilations` - `pads_low`] * w[o, c, q..], 0 outside x, \
+          which is padded by `pads_low` and `pads_high`. x [n, c, spatial..], w [o, c / `groups`, kernel..], bias [o]; group i of the o \
+          reads group i of the c. Left out: strides, dilations and groups 1, pads 0. ONNX Conv.",
+    operands: &[
+        value("x", TypeRule::FloatTensor),
+        value("w", TypeRule::FloatTensor),
+        optional("bias", TypeRule::FloatTensor),
+    ],
+    results: &[value("result", TypeRule::FloatTensor)],
+    attributes: &[
+        optional_attribute("strides", AttributeRule::Ints),
+        optional_attribute("pads_low", AttributeRule::Ints),
+        optional_attribute("pads_high", AttributeRule::Ints),
+        optional_attribute("dilations", AttributeRule::Ints),
+        optional_attribute("groups", AttributeRule::Int),
+    ],
+    axes: "n c s*, o i w*, o -> n o s*; reduce c i w*; window s* w*",
+    traits: Traits::PURE,
+    infer: Infer::With(infer_convolution),
+    ..OpDef::DEFAULT
+};
+
+/// Transposed convolution.
+pub static CONV_TRANSPOSE: OpDef = OpDef {
+    name: "core.conv_transpose",
+    doc: "The gradient of a convolution: every x[b, c, p..] adds x * w[c, o, q..] to result[b, o, p * `strides` + q * `dilations` - \
+          `pads_low`], then bias[o]. x [n, c, spatial..], w [c, o / `groups`, kernel..]; result dim = (dim - 1) * stride + (kernel - 1) * \
+          dilation + 1 + `output_pads` - pads_low - `pads_high`. Left out: strides, dilations and groups 1, pads 0. ONNX ConvTranspose.",
+    operands: &[
+        value("x", TypeRule::FloatTensor),
+        value("w", TypeRule::FloatTensor),
+        optional("bias", TypeRule::FloatTensor),
+    ],
+    results: &[value("result", TypeRule::FloatTensor)],
+    attributes: &[
+        optional_attribute("strides", AttributeRule::Ints),
+        optional_attribute("pads_low", AttributeRule::Ints),
+        optional_attribute("pads_high", AttributeRule::Ints),
+        optional_attribute("dilations", AttributeRule::Ints),
+        optional_attribute("groups", AttributeRule::Int),
+        optional_attribute("output_pads", AttributeRule::Ints),
+    ],
+    axes: "n c s*, c i w*, o -> n o s*; reduce c i w*; window s* w*",
+    traits: Traits::PURE,
+    infer: Infer::With(infer_conv_transpose),
+    ..OpDef::DEFAULT
+};
+
+const POOL_ATTRIBUTES: &[AttributeDef] = &[
+    attribute("function", AttributeRule::OneOf(&["max", "average"])),
+    attribute("kernel", AttributeRule::Ints),
+    optional_attribute("strides", AttributeRule::Ints),
+    optional_attribute("pads_low", AttributeRule::Ints),
+    optional_attribute("pads_high", AttributeRule::Ints),
+    optional_attribute("dilations", AttributeRule::Ints),
+    optional_attribute("count_include_pad", AttributeRule::Bool),
+];
+
+/// Pooling.
+pub static POOL: OpDef = OpDef {
+    name: "core.pool",
+    doc: "result[b, c, p..] = `function` (max, average) of x[b, c, p * `strides` + q * `dilations` - `pads_low`] over q.. in `kernel`; padding \
+          by `pads_low` and `pads_high` takes no part, but counts as zeros for average when `count_include_pad`. x [n, c, spatial..]. Left \
+          out: strides and dilations 1, pads 0, count_include_pad false. ONNX MaxPool, AveragePool.",
+    operands: &[value("x", TypeRule::NumberTensor)],
+    results: &[value("result", TypeRule::NumberTensor)],
+    attributes: POOL_ATTRIBUTES,
+    axes: "n c s* -> n c s*; window s*",
+    traits: Traits::PURE,
+    infer: Infer::With(infer_pool),
+    ..OpDef::DEFAULT
+};
+
+/// Spatial parameters with their defaults filled in, one entry per spatial dimension.
+pub(super) struct Window {
+    pub(super) strides: Vec<i64>,
+    pub(super) pads_low: Vec<i64>,
+    pub(super) pads_high: Vec<i64>,
+    pub(super) dilations: Vec<i64>,
+}
+
+/// Reads and checks the spatial attributes of an op over `spatial` dimensions.
+pub(super) fn window(signature: &Signature, spatial: usize) -> Result<Window, String> {
+    let list = |name: &str, default: i64, least: i64| -> Result<Vec<i64>, String> {
+        let given = signature.ints(name);
+        if given.is_empty() {
+            return Ok(vec![default; spatial]);
+        }
+        if given.len() != spatial || given.iter().any(|entry| *entry < least) {
+            return Err(format!(
+                "attribute '{name}' = {given:?} must hold {spatial} numbers of at least {least}"
+            ));
+        }
+        Ok(given.to_vec())
+    };
+    Ok(Window {
+        strides: list("strides", 1, 1)?,
+        pads_low: list("pads_low", 0, i64::MIN)?,
+        pads_high: list("pads_high", 0, i64::MIN)?,
+        dilations: list("dilations", 1, 1)?,
+    })
+}
+
+impl Window {
+    /// Result dimension of a sliding window along spatial dimension `at`.
+    fn slide(&self, at: usize, dim: &Dim, kernel: &Dim) -> Result<Dim, String> {
+        let one = Dim::Known(1);
+        let reach = &Dim::Known(self.dilations[at]) * &(kernel - &one);
+        let padded = dim + &Dim::Known(self.pads_low[at] + self.pads_high[at]);
+        let span = &(&padded - &reach) - &one;
+        if matches!(span, Dim::Known(value) if value < 0) {
+            return Err(format!(
+                "a window of {kernel} does not fit spatial dimension {at} of {padded} with padding"
+            ));
+        }
+        Ok(&Dim::call(Function::FloorDiv, &span, &Dim::Known(self.strides[at])) + &one)
+    }
+}
+
+/// Checks what both convolutions share; gives x, w and the number of groups. `input_axis` is w's dimension of input channels.
+fn convolution_operands<'a>(
+    signature: &Signature<'a>,
+) -> Result<(&'a TensorType, &'a TensorType, i64), String> {
+    let (x, w) = (signature.require_tensor(0)?, signature.require_tensor(1)?);
+    if x.rank() < 3 {
+        return Err(format!("operand 'x' must have rank 3 or more, found {} ({x})", x.rank()));
+    }
+    expect_rank("w", w, x.rank())?;
+    expect_element("w", x.element, w)?;
+    let groups = signature.int("groups", 1);
+    if groups < 1 {
+        return Err(format!("attribute 'groups' must be at least 1, found {groups}"));
+    }
+    Ok((x, w, groups))
+}
+
+fn infer_convolution(signature: &Signature) -> Result<Vec<Type>, String> {
+    let (x, w, groups) = convolution_operands(signature)?;
+    let channels = &w.shape[1] * &Dim::Known(groups);
+    if differ(&x.shape[1], &channels) {
+        return Err(format!("channels differ: x has {} and w with its groups {channels}", x.shape[1]));
+    }
+    if matches!(w.shape[0], Dim::Known(outputs) if outputs % groups != 0) {
+        return Err(format!("{} output channels are no multiple of {groups} groups", w.shape[0]));
+    }
+    if let Some(bias) = signature.tensor(2) {
+        expect_shape("bias", &w.shape[..1], &bias.shape)?;
+    }
+    let window = window(signature, x.rank() - 2)?;
+    let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
+    for at in 0..x.rank() - 2 {
+        shape.push(window.slide(at, &x.shape[at + 2], &w.shape[at + 2])?);
+    }
+    one(x.element, shape)
+}
+
+fn infer_conv_transpose(signature: &Signature) -> Result<Vec<Type>, String> {
+    let (x, w, groups) = convolution_operands(signature)?;
+    if differ(&x.shape[1], &w.shape[0]) {
+        return Err(format!("channels differ: x has {} and w {}", x.shape[1], w.shape[0]));
+    }
+    let outputs = &w.shape[1] * &Dim::Known(groups);
+    if let Some(bias) = signature.tensor(2) {
+        expect_shape("bias", std::slice::from_ref(&outputs), &bias.shape)?;
+    }
+    let spatial = x.rank() - 2;
+    let window = window(signature, spatial)?;
+    let output_pads = signature.ints("output_pads");
+    if !output_pads.is_empty() && output_pads.len() != spatial {
+        return Err(format!("attribute 'output_pads' has {} entries, expected {spatial}", output_pads.len()));
+    }
+    let mut shape = vec![x.shape[0].clone(), outputs];
+    for at in 0..spatial {
+        let one = Dim::Known(1);
+        let last = &(&x.shape[at + 2] - &one) * &Dim::Known(window.strides[at]);
+        let reach = &(&w.shape[at + 2] - &one) * &Dim::Known(window.dilations[at]);
+        let extra =
+            output_pads.get(at).copied().unwrap_or(0) + 1 - window.pads_low[at] - window.pads_high[at];
+        shape.push(&(&last + &reach) + &Dim::Known(extra));
+    }
+    one(x.element, shape)
+}
+
+fn infer_pool(signature: &Signature) -> Result<Vec<Type>, String> {
+    let x = signature.require_tensor(0)?;
+    if x.rank() < 3 {
+        return Err(format!("operand 'x' must have rank 3 or more, found {} ({x})", x.rank()));
+    }
+    let (spatial, kernel) = (x.rank() - 2, signature.ints("kernel"));
+    if kernel.len() != spatial || kernel.iter().any(|entry| *entry < 1) {
+        return Err(format!("attribute 'kernel' = {kernel:?} must hold {spatial} numbers of at least 1"));
+    }
+    let window = window(signature, spatial)?;
+    let mut shape = x.shape[..2].to_vec();
+    for at in 0..spatial {
+        shape.push(window.slide(at, &x.shape[at + 2], &Dim::Known(kernel[at]))?);
+    }
+    one(x.element, shape)
+}

@@ -1,0 +1,131 @@
+//! Between real values and quantised storage: scale, optional zero point, per tensor, per axis or in blocks.
+//!
+//! ```text
+//! %q = "core.quantize"(%x, %s, %z) <{operandSegmentSizes = array<i32: 1, 1, 1>}> : (tensor<4xf32>, tensor<f32>, tensor<i8>) -> tensor<4xi8>
+//! %w = "core.dequantize"(%q, %s) <{axis = 0 : i64, block = 32 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}>
+//!   : (tensor<64x32xi4>, tensor<2x32xf32>) -> tensor<64x32xf32>
+//! ```
+
+use super::support::{expect_dim, expect_element, infer_requested_element, one, requested};
+use crate::dim::{Dim, Function};
+use crate::op_def::{
+    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, normalize_axis, optional, optional_attribute,
+    value,
+};
+use crate::types::{TensorType, Type};
+
+const PARAMETERS: &[crate::op_def::AttributeDef] =
+    &[optional_attribute("axis", AttributeRule::Int), optional_attribute("block", AttributeRule::Int)];
+
+/// Real values to storage.
+pub static QUANTIZE: OpDef = OpDef {
+    name: "core.quantize",
+    doc: "result = saturate(round_half_even(x / scale) + zero_point) in the element type of the given result type; the quotient is \
+          rounded to x's element type first; float results (f8) take x / scale rounded and saturated. scale is a scalar, [dim] along \
+          `axis`, or of x's rank in blocks of `block` along `axis`; zero_point has its shape. ONNX QuantizeLinear.",
+    operands: &[
+        value("x", TypeRule::FloatTensor),
+        value("scale", TypeRule::FloatTensor),
+        optional("zero_point", TypeRule::NumberTensor),
+    ],
+    results: &[value("result", TypeRule::NumberTensor)],
+    attributes: PARAMETERS,
+    axes: ".., @0, @0 -> ..",
+    traits: Traits::PURE,
+    infer: Infer::With(infer_quantize),
+    verify: Some(verify_quantize),
+    ..OpDef::DEFAULT
+};
+
+/// Storage to real values.
+pub static DEQUANTIZE: OpDef = OpDef {
+    name: "core.dequantize",
+    doc: "result = (q - zero_point) * scale in the element type of the given result type (the scale's when none is given). scale is a \
+          scalar, [dim] along `axis`, or of q's rank in blocks of `block` along `axis`; zero_point has its shape. ONNX \
+          DequantizeLinear.",
+    operands: &[
+        value("q", TypeRule::NumberTensor),
+        value("scale", TypeRule::FloatTensor),
+        optional("zero_point", TypeRule::NumberTensor),
+    ],
+    results: &[value("result", TypeRule::FloatTensor)],
+    attributes: PARAMETERS,
+    axes: ".., @0, @0 -> ..",
+    traits: Traits::PURE,
+    infer: Infer::With(infer_dequantize),
+    verify: Some(verify_dequantize),
+    ..OpDef::DEFAULT
+};
+
+fn infer_quantize(signature: &Signature) -> Result<Vec<Type>, String> {
+    match signature.tensor(2) {
+        Some(zero) if signature.results.is_empty() => {
+            one(zero.element, signature.require_tensor(0)?.shape.iter().cloned())
+        }
+        _ => infer_requested_element(signature),
+    }
+}
+
+fn infer_dequantize(signature: &Signature) -> Result<Vec<Type>, String> {
+    let (q, scale) = (signature.require_tensor(0)?, signature.require_tensor(1)?);
+    let element = requested(signature).map_or(scale.element, |ty| ty.element);
+    one(element, q.shape.iter().cloned())
+}
+
+fn verify_quantize(signature: &Signature) -> Result<(), String> {
+    let x = signature.require_tensor(0)?;
+    if let (Some(zero), Some(result)) = (signature.tensor(2), requested(signature)) {
+        expect_element("zero_point", result.element, zero)?;
+    }
+    verify_parameters(signature, x, 1, 2)
+}
+
+fn verify_dequantize(signature: &Signature) -> Result<(), String> {
+    let q = signature.require_tensor(0)?;
+    verify_parameters(signature, q, 1, 2)
+}
+
+/// Checks scale and zero point (operand definitions `scale`, `zero_point`) against the quantised tensor type `of`.
+pub(super) fn verify_parameters(
+    signature: &Signature,
+    of: &TensorType,
+    scale: usize,
+    zero_point: usize,
+) -> Result<(), String> {
+    let scale = signature.require_tensor(scale)?;
+    if let Some(zero) = signature.tensor(zero_point) {
+        super::support::expect_shape("zero_point", &scale.shape, &zero.shape)?;
+    }
+    let block = signature.int("block", 0);
+    if block < 0 {
+        return Err(format!("attribute 'block' must not be negative, found {block}"));
+    }
+    if block == 0 && scale.rank() == 0 {
+        return Ok(());
+    }
+    let axis = signature.int("axis", 1);
+    let at = normalize_axis(axis, of.rank())
+        .ok_or_else(|| format!("attribute 'axis' = {axis} is out of range for rank {}", of.rank()))?;
+    if block == 0 {
+        if scale.rank() != 1 {
+            return Err(format!(
+                "operand 'scale' must be a scalar or have rank 1 without blocks, found {scale}"
+            ));
+        }
+        return if scale.shape[0] == Dim::Known(1) {
+            Ok(())
+        } else {
+            expect_dim("operand 'scale' along the axis", &of.shape[at], &scale.shape[0])
+        };
+    }
+    super::support::expect_rank("scale", scale, of.rank())?;
+    for other in 0..of.rank() {
+        let expected = if other == at {
+            Dim::call(Function::FloorDiv, &(&of.shape[at] + &Dim::Known(block - 1)), &Dim::Known(block))
+        } else {
+            of.shape[other].clone()
+        };
+        expect_dim(&format!("dimension {other} of operand 'scale'"), &expected, &scale.shape[other])?;
+    }
+    Ok(())
+}
