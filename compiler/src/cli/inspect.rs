@@ -1,0 +1,130 @@
+//! `tilewright inspect`: what is in an artifact, without running it.
+
+use super::table;
+use crate::exit::Failure;
+use serde_json::json;
+use std::path::PathBuf;
+use tilewright_runtime::artifact::{Artifact, Verify};
+use tilewright_runtime::stream::Program;
+use tilewright_runtime::view::{Space, View};
+
+/// Arguments.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright inspect story.npu\n  tilewright inspect story.npu --json | jq .programs")]
+pub(crate) struct Arguments {
+    /// The artifact
+    #[arg(value_name = "OUT.npu")]
+    artifact: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Do not compare the weights with their hashes (reads less of the file)
+    #[arg(long)]
+    skip_weight_hashes: bool,
+}
+
+/// Opens an artifact, or says why not.
+pub(crate) fn open(path: &std::path::Path, verify: Verify) -> Result<Artifact, Failure> {
+    Artifact::open(path, verify).map_err(|error| {
+        Failure::user(
+            format!("cannot use artifact '{}': {error}", path.display()),
+            "make it again with `tilewright compile MODEL -o OUT.npu`",
+        )
+    })
+}
+
+fn view_text(view: &View) -> String {
+    let dims: Vec<String> = view
+        .dims
+        .iter()
+        .map(|dim| if dim.bound.is_some() { format!("<={}", dim.cap) } else { dim.cap.to_string() })
+        .collect();
+    format!("{}[{}]", view.element.name(), dims.join(", "))
+}
+
+fn program_json(program: &Program) -> serde_json::Value {
+    let spaces: serde_json::Map<String, serde_json::Value> =
+        Space::ALL.iter().map(|space| (space.name().into(), program.space_bytes[*space as usize].into())).collect();
+    let binding = |name: &str, view: &View| json!({"name": name, "type": view_text(view)});
+    json!({
+        "name": program.name,
+        "chunk_length": program.chunk_length,
+        "commands": program.commands.len(),
+        "views": program.views.len(),
+        "encoded_bytes": program.encode().len(),
+        "space_bytes": spaces,
+        "registers": program.registers.iter().filter(|one| one.is_bound).map(|one|
+            json!({"name": one.name, "minimum": one.minimum, "maximum": one.maximum})).collect::<Vec<_>>(),
+        "inputs": program.inputs.iter().map(|one| binding(&one.name, &one.view)).collect::<Vec<_>>(),
+        "outputs": program.outputs.iter().map(|one| binding(&one.name, &one.view)).collect::<Vec<_>>(),
+        "states": program.states.iter().map(|one| json!({
+            "input": one.input.name, "output": one.output.name, "type": view_text(&one.output.view),
+            "growing_axis": one.growing_axis})).collect::<Vec<_>>(),
+    })
+}
+
+/// Prints what is in the artifact.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let verify = if arguments.skip_weight_hashes { Verify::ExceptConstants } else { Verify::All };
+    let artifact = open(&arguments.artifact, verify)?;
+    if arguments.json {
+        let sections: Vec<_> = artifact
+            .sections
+            .iter()
+            .map(|one| {
+                let hash: String = one.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                json!({"kind": format!("{:?}", one.kind), "name": one.name, "offset_bytes": one.offset_bytes,
+                       "bytes": one.bytes, "blake3": hash})
+            })
+            .collect();
+        let report = json!({
+            "target": artifact.target, "tool": artifact.tool, "file_bytes": artifact.file_bytes(),
+            "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(),
+            "programs": artifact.programs.iter().map(program_json).collect::<Vec<_>>(),
+        });
+        println!("{report:#}");
+        return Ok(());
+    }
+    println!("{}  {} bytes", arguments.artifact.display(), artifact.file_bytes());
+    println!("target {}   made by {}", artifact.target, artifact.tool);
+    for (key, value) in &artifact.metadata {
+        println!("{key}: {value}");
+    }
+    let mut sections = table(&["section", "name", "offset", "bytes", "blake3"]);
+    for one in &artifact.sections {
+        let hash: String = one.hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        sections.add_row([
+            format!("{:?}", one.kind),
+            one.name.clone(),
+            one.offset_bytes.to_string(),
+            one.bytes.to_string(),
+            hash,
+        ]);
+    }
+    println!("\n{sections}");
+    for program in &artifact.programs {
+        println!(
+            "\nprogram {}: {} commands, {} views, {} tokens a run",
+            program.name,
+            program.commands.len(),
+            program.views.len(),
+            program.chunk_length
+        );
+        let mut bindings = table(&["", "name", "type"]);
+        for (role, list) in [("input", &program.inputs), ("output", &program.outputs)] {
+            for one in list {
+                bindings.add_row([role, &one.name, &view_text(&one.view)]);
+            }
+        }
+        for one in &program.states {
+            bindings.add_row(["state", &one.input.name, &view_text(&one.output.view)]);
+        }
+        println!("{bindings}");
+        let sizes: Vec<String> = Space::ALL
+            .iter()
+            .map(|space| format!("{} {}", space.name(), program.space_bytes[*space as usize]))
+            .collect();
+        println!("bytes: {}", sizes.join(", "));
+    }
+    Ok(())
+}
