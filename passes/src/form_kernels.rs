@@ -1,0 +1,470 @@
+//! Groups optimised core ops into kernels: `core.kernel` regions that a target runs as one tile program, with everything between
+//! their operands and results kept on chip. Knows ops by what they iterate over, no target.
+//!
+//! What a lowering may rely on:
+//!
+//! - The region holds its ops in an order in which each is made before it is used, then one `core.yield`. Constants that only
+//!   the kernel reads are inside it; everything else comes through arguments.
+//! - kind `rows`: every non-constant op has a result `[rows.., n]` with the same leading dims `rows..`. An operand from outside is
+//!   either such a tensor, or broadcasts along the rows (a bias `[n]`, a scalar), or is the weight of a `linear`. No `linear` depends on
+//!   another one of its kernel, so rows may be cut freely and each weight is read once per cut.
+//! - kind `convolution`: one convolution first, then element-wise ops of its result's shape.
+//! - kind `elementwise`: element-wise ops of one result shape; operands broadcast to it.
+//! - kind `attention`: one attention.
+//! - Data movement stays outside, as single ops.
+//!
+//! ```text
+//! %n = "core.rms_norm"(%x, %g); %q = "core.linear"(%n, %w ..); %k = "core.linear"(%n, %v ..)
+//! =>  %q, %k = "core.kernel"(%x, %g) <{kind = "rows", name = "rows"}> ({ .. })
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::dialects::core;
+use tilewright_ir::dim::Dim;
+use tilewright_ir::location::Location;
+use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
+use tilewright_ir::op_def::{OpDef, Traits};
+use tilewright_ir::types::{TensorType, Type};
+
+/// What a group may take in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Rows,
+    Convolution,
+    Elementwise,
+    Attention,
+}
+
+impl Kind {
+    fn text(self) -> &'static str {
+        match self {
+            Kind::Rows => "rows",
+            Kind::Convolution => "convolution",
+            Kind::Elementwise => "elementwise",
+            Kind::Attention => "attention",
+        }
+    }
+}
+
+/// Ops that keep rows apart and need each row whole. With the last axis as their axis where they have one.
+const ROW_OPS: &[&OpDef] = &[&core::RMS_NORM, &core::LAYER_NORM, &core::SOFTMAX, &core::LOG_SOFTMAX];
+/// Ops that begin a kernel of rows and read a weight.
+const ANCHORS: &[&OpDef] = &[&core::LINEAR, &core::MATMUL, &core::MATMUL_INTEGER];
+/// Ops that begin a convolution kernel.
+const CONVOLUTIONS: &[&OpDef] = &[&core::CONVOLUTION, &core::CONV_TRANSPOSE, &core::POOL];
+/// Ops that count as a kernel of their own wherever they stand.
+const HEAVY: &[&OpDef] = &[&core::ATTENTION, &core::ROPE];
+
+fn is_one_of(list: &[&'static OpDef], def: &'static OpDef) -> bool {
+    list.contains(&def)
+}
+
+/// Forms the kernels of a function's first block. Gives the number of kernels.
+pub fn form_kernels(module: &mut Module, function: OpId) -> usize {
+    let block = module.entry(function, 0);
+    let groups = Grouping::new(module, block).run();
+    let count = groups.len();
+    rebuild(module, block, groups);
+    count
+}
+
+/// True for ops that compute: those that a count of kernels counts. Data movement, constants and markers are free.
+pub fn is_compute(def: &OpDef) -> bool {
+    let free = def.is(Traits::DATA_MOVEMENT) || def.is(Traits::CONSTANT) || def.is(Traits::TERMINATOR);
+    !free && def != &core::SIZE && def != &core::IOTA
+}
+
+/// The number of kernels of a function after [`form_kernels`]: kernels plus computing ops outside of one.
+pub fn kernel_count(module: &Module, function: OpId) -> usize {
+    let ops = &module.block(module.entry(function, 0)).ops;
+    ops.iter().filter(|op| is_compute(module.op(**op).def)).count()
+}
+
+struct Group {
+    kind: Kind,
+    /// Members by position in the block.
+    members: BTreeSet<usize>,
+}
+
+struct Grouping<'a> {
+    module: &'a Module,
+    ops: Vec<OpId>,
+    position: BTreeMap<OpId, usize>,
+    /// Ops that read nothing but constants: never members, copied in.
+    constant: Vec<bool>,
+    group_of: Vec<Option<usize>>,
+    groups: Vec<Group>,
+}
+
+impl<'a> Grouping<'a> {
+    fn new(module: &'a Module, block: BlockId) -> Grouping<'a> {
+        let ops = module.block(block).ops.clone();
+        let position = ops.iter().enumerate().map(|(at, op)| (*op, at)).collect();
+        let constant = ops.iter().map(|op| module.op(*op).def.is(Traits::CONSTANT)).collect();
+        Grouping { module, position, constant, group_of: vec![None; ops.len()], groups: Vec::new(), ops }
+    }
+
+    fn run(mut self) -> Vec<(Kind, Vec<OpId>)> {
+        self.seed_anchors();
+        self.seed_rest();
+        let ops = &self.ops;
+        self.groups
+            .iter()
+            .filter(|group| !group.members.is_empty())
+            .map(|group| (group.kind, group.members.iter().map(|at| ops[*at]).collect()))
+            .collect()
+    }
+
+    fn def(&self, at: usize) -> &'static OpDef {
+        self.module.op(self.ops[at]).def
+    }
+
+    fn result(&self, at: usize) -> Option<&'a TensorType> {
+        let value = self.module.op(self.ops[at]).results.first()?;
+        self.module.tensor(*value)
+    }
+
+    fn producer(&self, value: ValueId) -> Option<usize> {
+        self.position.get(&self.module.producer(value)?).copied()
+    }
+
+    fn users(&self, at: usize) -> BTreeSet<usize> {
+        let results = &self.module.op(self.ops[at]).results;
+        let users = results.iter().flat_map(|value| self.module.value(*value).users.iter());
+        // A user in a nested region counts as the op of this block that holds it: it is not in `position`, and such ops never join.
+        users.filter_map(|op| self.position.get(op).copied()).collect()
+    }
+
+    /// One group per input of row anchors, with its norm before and what fits after; one per convolution.
+    fn seed_anchors(&mut self) {
+        for at in 0..self.ops.len() {
+            if self.group_of[at].is_some() {
+                continue;
+            }
+            let def = self.def(at);
+            if is_one_of(ANCHORS, def) && self.reads_weight(at) {
+                self.seed_rows(at);
+            } else if is_one_of(CONVOLUTIONS, def) {
+                let group = self.start(Kind::Convolution, at);
+                self.grow(group);
+            } else if def == &core::ATTENTION {
+                self.start(Kind::Attention, at);
+            }
+        }
+    }
+
+    /// A matmul is a row anchor when its right side is one matrix; a batched one is a kernel of its own.
+    fn reads_weight(&self, at: usize) -> bool {
+        let weight = self.module.operand_at(self.ops[at], 1).and_then(|value| self.module.tensor(value));
+        weight.is_some_and(|ty| ty.rank() == 2) && self.result(at).is_some_and(|ty| ty.rank() >= 1)
+    }
+
+    fn seed_rows(&mut self, at: usize) {
+        let group = self.start(Kind::Rows, at);
+        let Some(x) = self.module.operand_at(self.ops[at], 0) else { return };
+        // Siblings read the same rows. Their other operands must not depend on the group.
+        let siblings: Vec<usize> = self.module.value(x).users.iter().filter_map(|op| self.position.get(op).copied()).collect();
+        for sibling in siblings {
+            let fits = sibling > at
+                && self.group_of[sibling].is_none()
+                && is_one_of(ANCHORS, self.def(sibling))
+                && self.module.operand_at(self.ops[sibling], 0) == Some(x)
+                && self.reads_weight(sibling)
+                && !self.depends_on_group(sibling, group);
+            if fits {
+                self.join(sibling, group);
+            }
+        }
+        if let Some(norm) = self.producer(x)
+            && self.group_of[norm].is_none()
+            && is_one_of(ROW_OPS, self.def(norm))
+            && self.is_last_axis(norm)
+            && self.leading(norm) == self.leading(at)
+        {
+            self.join(norm, group);
+        }
+        self.grow(group);
+    }
+
+    fn seed_rest(&mut self) {
+        for at in 0..self.ops.len() {
+            let def = self.def(at);
+            if self.group_of[at].is_some() || self.constant[at] {
+                continue;
+            }
+            if is_one_of(ROW_OPS, def) && self.is_last_axis(at) {
+                let group = self.start(Kind::Rows, at);
+                self.grow(group);
+            } else if self.is_elementwise(at) {
+                let group = self.start(Kind::Elementwise, at);
+                self.grow(group);
+            }
+        }
+    }
+
+    fn start(&mut self, kind: Kind, at: usize) -> usize {
+        self.groups.push(Group { kind, members: BTreeSet::new() });
+        let group = self.groups.len() - 1;
+        self.join(at, group);
+        group
+    }
+
+    fn join(&mut self, at: usize, group: usize) {
+        self.group_of[at] = Some(group);
+        self.groups[group].members.insert(at);
+    }
+
+    /// Takes in consumers until none fits.
+    fn grow(&mut self, group: usize) {
+        loop {
+            let mut candidates: BTreeSet<usize> =
+                self.groups[group].members.iter().flat_map(|at| self.users(*at)).collect();
+            candidates.retain(|at| self.group_of[*at].is_none());
+            let Some(next) = candidates.into_iter().find(|at| self.fits(*at, group)) else { return };
+            self.join(next, group);
+        }
+    }
+
+    fn fits(&self, at: usize, group: usize) -> bool {
+        let first = *self.groups[group].members.first().expect("a group has members");
+        let same_shape = || self.result(at).map(|ty| &ty.shape) == self.result(first).map(|ty| &ty.shape);
+        let takes = match self.groups[group].kind {
+            Kind::Rows => self.fits_rows(at, first),
+            Kind::Convolution | Kind::Elementwise => self.is_elementwise(at) && same_shape(),
+            Kind::Attention => false,
+        };
+        takes && !self.depends_on_group(at, group)
+    }
+
+    fn fits_rows(&self, at: usize, first: usize) -> bool {
+        let row_op = is_one_of(ROW_OPS, self.def(at)) && self.is_last_axis(at);
+        if !(row_op || self.is_elementwise(at)) || self.leading(at) != self.leading(first) {
+            return false;
+        }
+        // A norm that feeds the next matmuls is their prologue.
+        if row_op && self.users(at).iter().any(|user| is_one_of(ANCHORS, self.def(*user))) {
+            return false;
+        }
+        let Some(leading) = self.leading(at) else { return false };
+        self.module.op(self.ops[at]).operands.iter().all(|value| {
+            self.module.tensor(*value).is_some_and(|ty| rows_align(ty, leading))
+        })
+    }
+
+    fn is_elementwise(&self, at: usize) -> bool {
+        let def = self.def(at);
+        def.is(Traits::ELEMENTWISE.with(Traits::PURE)) && !is_one_of(HEAVY, def) && self.result(at).is_some()
+    }
+
+    fn is_last_axis(&self, at: usize) -> bool {
+        let Some(ty) = self.result(at) else { return false };
+        match self.module.op(self.ops[at]).attributes.get("axis").and_then(Attribute::as_int) {
+            None => true,
+            Some(axis) => axis == -1 || axis + 1 == ty.rank() as i64,
+        }
+    }
+
+    /// All dims of the result but the last.
+    fn leading(&self, at: usize) -> Option<&'a [Dim]> {
+        let ty = self.result(at)?;
+        ty.shape.split_last().map(|(_, leading)| leading)
+    }
+
+    /// True if an operand from outside the group is computed, at whatever distance, from a member: the op cannot join without a
+    /// cycle.
+    fn depends_on_group(&self, at: usize, group: usize) -> bool {
+        let first = *self.groups[group].members.first().expect("a group has members");
+        let mut open: Vec<usize> = Vec::new();
+        let mut seen = BTreeSet::new();
+        let inputs = |at: usize| self.module.op(self.ops[at]).operands.iter().filter_map(|value| self.producer(*value));
+        open.extend(inputs(at).filter(|from| self.group_of[*from] != Some(group)));
+        while let Some(outside) = open.pop() {
+            // Groups already formed are entered and left as a whole.
+            let whole: Vec<usize> = match self.group_of[outside] {
+                Some(other) => self.groups[other].members.iter().copied().collect(),
+                None => vec![outside],
+            };
+            for part in whole {
+                if !seen.insert(part) {
+                    continue;
+                }
+                for from in inputs(part) {
+                    if self.group_of[from] == Some(group) {
+                        return true;
+                    }
+                    let earlier_group = self.group_of[from].is_some();
+                    if from >= first || earlier_group {
+                        open.push(from);
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+/// True if a tensor has these rows, or is the same for all of them.
+fn rows_align(ty: &TensorType, leading: &[Dim]) -> bool {
+    let one = Dim::Known(1);
+    match ty.shape.split_last() {
+        None => true,
+        Some((_, own)) if own.len() <= leading.len() => {
+            let aligned = &leading[leading.len() - own.len()..];
+            (own == aligned && own.len() == leading.len()) || own.iter().all(|dim| *dim == one)
+        }
+        Some(_) => false,
+    }
+}
+
+/// Replaces groups by kernels and puts the block in an order in which every value is made before it is used.
+fn rebuild(module: &mut Module, block: BlockId, groups: Vec<(Kind, Vec<OpId>)>) {
+    let old = module.block(block).ops.clone();
+    let mut unit_of: BTreeMap<OpId, usize> = BTreeMap::new();
+    // Units keep the place of their first op.
+    let mut units: Vec<Vec<OpId>> = Vec::new();
+    let mut kinds: Vec<Option<Kind>> = Vec::new();
+    let group_of: BTreeMap<OpId, usize> =
+        groups.iter().enumerate().flat_map(|(at, group)| group.1.iter().map(move |op| (*op, at))).collect();
+    for op in &old {
+        if unit_of.contains_key(op) {
+            continue;
+        }
+        let (members, kind) = match group_of.get(op) {
+            Some(group) => (groups[*group].1.clone(), Some(groups[*group].0)),
+            None => (vec![*op], None),
+        };
+        members.iter().for_each(|member| {
+            unit_of.insert(*member, units.len());
+        });
+        units.push(members);
+        kinds.push(kind);
+    }
+    let order = sorted(module, &units, &unit_of);
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ops = Vec::new();
+    for unit in order {
+        match kinds[unit] {
+            None => ops.push(units[unit][0]),
+            Some(kind) => ops.push(make_kernel(module, kind, &units[unit], &mut names)),
+        }
+    }
+    module.set_block_ops(block, ops);
+}
+
+/// Units so that each comes after what it reads, otherwise in their old order. Terminators stay last.
+fn sorted(module: &Module, units: &[Vec<OpId>], unit_of: &BTreeMap<OpId, usize>) -> Vec<usize> {
+    let mut needs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); units.len()];
+    let mut feeds: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); units.len()];
+    for (unit, members) in units.iter().enumerate() {
+        for member in members {
+            let mut inner = Vec::new();
+            module.walk(*member, &mut |op| inner.push(op));
+            for op in inner {
+                for value in &module.op(op).operands {
+                    let from = module.producer(*value).and_then(|op| unit_of.get(&op).copied());
+                    if let Some(from) = from.filter(|from| *from != unit) {
+                        needs[unit].insert(from);
+                        feeds[from].insert(unit);
+                    }
+                }
+            }
+        }
+    }
+    let is_last = |unit: usize| module.op(units[unit][0]).def.is(Traits::TERMINATOR);
+    let mut ready: BTreeSet<(bool, usize)> =
+        (0..units.len()).filter(|unit| needs[*unit].is_empty()).map(|unit| (is_last(unit), unit)).collect();
+    let mut order = Vec::with_capacity(units.len());
+    while let Some((_, unit)) = ready.pop_first() {
+        order.push(unit);
+        for next in &feeds[unit] {
+            needs[*next].remove(&unit);
+            if needs[*next].is_empty() {
+                ready.insert((is_last(*next), *next));
+            }
+        }
+    }
+    assert_eq!(order.len(), units.len(), "kernels depend on each other in a circle");
+    order
+}
+
+fn make_kernel(module: &mut Module, kind: Kind, members: &[OpId], names: &mut BTreeMap<String, usize>) -> OpId {
+    let inside: BTreeSet<OpId> = members.iter().copied().collect();
+    let mut operands: Vec<ValueId> = Vec::new();
+    let mut constants: Vec<OpId> = Vec::new();
+    for member in members {
+        for value in &module.op(*member).operands {
+            match module.producer(*value) {
+                Some(op) if inside.contains(&op) => {}
+                Some(op) if module.op(op).def.is(Traits::CONSTANT) => {
+                    if !constants.contains(&op) {
+                        constants.push(op);
+                    }
+                }
+                _ if operands.contains(value) => {}
+                _ => operands.push(*value),
+            }
+        }
+    }
+    let escapes = |module: &Module, value: ValueId| {
+        module.value(value).users.iter().any(|user| !inside.contains(user))
+    };
+    let outputs: Vec<ValueId> = members
+        .iter()
+        .flat_map(|op| module.op(*op).results.to_vec())
+        .filter(|value| escapes(module, *value))
+        .collect();
+    let types: Vec<Type> = outputs.iter().map(|value| module.ty(*value).clone()).collect();
+    let location = Location::fuse(None, members.iter().map(|op| module.op(*op).location.clone()));
+    let stem = kind.text();
+    let number = names.entry(stem.to_string()).or_insert(0);
+    let name = if *number == 0 { stem.to_string() } else { format!("{stem}_{number}") };
+    *number += 1;
+    let mut attributes = Attributes::new();
+    attributes.insert("kind".into(), Attribute::str(stem));
+    attributes.insert("name".into(), Attribute::str(&name));
+    let kernel = module.create_op(&core::KERNEL, &operands, attributes, &types, location);
+    let region = module.add_region(kernel);
+    let argument_types: Vec<Type> = operands.iter().map(|value| module.ty(*value).clone()).collect();
+    let body = module.add_block(region, &argument_types);
+    let mut inner: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for (value, argument) in operands.iter().zip(module.block(body).arguments.clone()) {
+        module.value_mut(argument).name = module.value(*value).name.clone();
+        inner.insert(*value, argument);
+    }
+    for constant in constants {
+        let operation = module.op(constant).clone();
+        let (outer, ty) = (operation.results[0], module.ty(operation.results[0]).clone());
+        let copy = module.create_op(operation.def, &[], operation.attributes, &[ty], operation.location);
+        module.append(body, copy);
+        let result = module.result(copy);
+        module.value_mut(result).name = module.value(outer).name.clone();
+        inner.insert(outer, result);
+    }
+    for member in members {
+        module.detach(*member);
+        module.append(body, *member);
+        for index in 0..module.op(*member).operands.len() {
+            let value = module.op(*member).operands[index];
+            if let Some(mapped) = inner.get(&value) {
+                module.set_operand(*member, index, *mapped);
+            }
+        }
+    }
+    // Users outside read the kernel's results; the yield keeps reading the inner values.
+    for (at, value) in outputs.iter().enumerate() {
+        let result = module.op(kernel).results[at];
+        module.value_mut(result).name = module.value(*value).name.clone();
+        let users = module.value(*value).users.clone();
+        for user in users {
+            for index in 0..module.op(user).operands.len() {
+                if !inside.contains(&user) && module.op(user).operands[index] == *value {
+                    module.set_operand(user, index, result);
+                }
+            }
+        }
+    }
+    let end = module.create_op(&core::YIELD, &outputs, Attributes::new(), &[], Location::Unknown);
+    module.append(body, end);
+    kernel
+}
