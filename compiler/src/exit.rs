@@ -24,6 +24,8 @@ pub enum Failure {
     Diagnostics(Diagnostics),
     /// The command line says something impossible; exit code 2.
     Usage(String),
+    /// As [`Failure::Diagnostics`], but already shown to the user with their source lines.
+    Shown(Diagnostics),
     /// Results differ by more than allowed; exit code 4. The report has been printed.
     Parity(String),
 }
@@ -42,7 +44,7 @@ impl Failure {
     /// The exit code as a number.
     pub fn code(&self) -> u8 {
         match self {
-            Failure::Diagnostics(all) => {
+            Failure::Diagnostics(all) | Failure::Shown(all) => {
                 let unsupported =
                     |one: &Diagnostic| one.severity == Severity::Error && one.kind == Kind::Unsupported;
                 if all.iter().any(unsupported) { 3 } else { 1 }

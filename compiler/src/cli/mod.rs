@@ -123,6 +123,7 @@ impl Session {
             Err(failure) => {
                 match &failure {
                     Failure::Diagnostics(all) => crate::render::print_all(all, &[]),
+                    Failure::Shown(_) => {}
                     Failure::Usage(what) => eprintln!("error: {what}\n\nFor more information, try '--help'."),
                     Failure::Parity(what) => eprintln!("error: {what}"),
                 }

@@ -1,0 +1,107 @@
+//! Everything that is known: dialects, passes, rules, targets. The entry for tools with parts of their own.
+//!
+//! ```no_run
+//! // A tool with its own dialect, pass and target is this `main`:
+//! let session = tilewright::session::Session::new();
+//! std::process::exit(i32::from(session.run_cli() != std::process::ExitCode::SUCCESS));
+//! ```
+
+use std::path::PathBuf;
+use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::registry::{Dialect, Registry};
+use tilewright_passes::pass::{PassContext, PassDef, Passes, RuleText};
+use tilewright_targets::target::{Target, Targets};
+
+/// What a run of the compiler knows. Begins with all that is in-tree.
+#[derive(Clone)]
+pub struct Session {
+    /// Known dialects.
+    pub registry: Registry,
+    /// Known passes.
+    pub passes: Passes,
+    /// Known targets.
+    pub targets: Targets,
+    /// Rules beyond the in-tree ones.
+    pub rules: Vec<RuleText>,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session::new()
+    }
+}
+
+impl Session {
+    /// All in-tree parts.
+    pub fn new() -> Session {
+        Session {
+            registry: Registry::builtin(),
+            passes: Passes::default(),
+            targets: Targets::builtin(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// Adds a dialect.
+    ///
+    /// # Panics
+    /// When one of its ops is known already.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: &'static Dialect) -> Session {
+        self.registry = self.registry.with(dialect);
+        self
+    }
+
+    /// Adds passes.
+    ///
+    /// # Panics
+    /// When one of their names is known already.
+    #[must_use]
+    pub fn with_passes(mut self, passes: &[&'static PassDef]) -> Session {
+        self.passes = passes.iter().fold(self.passes, |known, pass| known.with(pass));
+        self
+    }
+
+    /// Adds a target.
+    ///
+    /// # Panics
+    /// When its name is known already.
+    #[must_use]
+    pub fn with_target(mut self, target: &'static Target) -> Session {
+        self.targets = self.targets.with(target);
+        self
+    }
+
+    /// Adds rules, given as the text of a `.rules` file and its name for messages.
+    #[must_use]
+    pub fn with_rules(mut self, name: &str, text: &str) -> Session {
+        self.rules.push(RuleText { name: name.into(), text: text.into() });
+        self
+    }
+
+    /// The target of that name.
+    ///
+    /// # Errors
+    /// Names the known ones.
+    pub fn target(&self, name: &str) -> Result<&'static Target, Diagnostic> {
+        self.targets.find(name).ok_or_else(|| {
+            let known: Vec<&str> = self.targets.iter().map(|target| target.name).collect();
+            Diagnostic::error(Default::default(), format!("no target is called '{name}'"))
+                .with_help(format!("there are: {}", known.join(", ")))
+        })
+    }
+
+    /// A context for passes, with this session's rules and those of more files.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn pass_context(&self, rule_files: &[PathBuf]) -> Result<PassContext, Diagnostic> {
+        let mut context = PassContext::new(self.registry.clone());
+        context.rules = self.rules.clone();
+        for path in rule_files {
+            let text = crate::output::read_text(path)?;
+            context.rules.push(RuleText { name: path.display().to_string(), text });
+        }
+        Ok(context)
+    }
+}
