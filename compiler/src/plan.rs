@@ -1,0 +1,210 @@
+//! Which programs an artifact gets, and what each one's symbols stand for.
+//!
+//! A language model (an input `input_ids` and states) gets one program per chunk length: the chunk is bound, the past stays a
+//! register whose maximum is the context window. Any other model gets one program in which every symbol is bound.
+//!
+//! ```text
+//! input_ids: [batch, seq], attention_mask: [batch, total], past_key_values.0.key: [batch, 2, past, 16]
+//! chunk 32: batch = 1, seq = 32, total = past + 32, past in 0 ..= context_window - 32
+//! ```
+
+use crate::signature::Signature;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::location::Location;
+use tilewright_ir::symbols::{self, Substitution};
+
+/// Chunk lengths when the user says none: one token at a time, and prompts in pieces of 32.
+pub const DEFAULT_CHUNK_LENGTHS: &[usize] = &[1, 32];
+/// Context window when neither the user nor the model's configuration says one.
+pub const DEFAULT_CONTEXT_WINDOW: usize = 2048;
+/// Largest context window.
+pub const CONTEXT_WINDOW_MAX: usize = 1 << 20;
+
+/// One program to be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramPlan {
+    /// Its name in the artifact.
+    pub name: String,
+    /// Tokens per run; 0 when it is not about tokens.
+    pub chunk_length: usize,
+    /// What symbols stand for.
+    pub substitution: Substitution,
+    /// Largest value of each symbol that stays.
+    pub maxima: BTreeMap<Arc<str>, i64>,
+}
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Chunk lengths; empty for the default.
+    pub chunk_lengths: Vec<usize>,
+    /// Context window.
+    pub context_window: Option<usize>,
+}
+
+/// Decides the programs of a model from the types of its inputs and outputs.
+///
+/// # Errors
+/// Symbols that nothing binds, all of them; chunk lengths that do not fit the context window.
+pub fn plan(signature: &Signature, options: &PlanOptions) -> Result<Vec<ProgramPlan>, Diagnostics> {
+    match language_model(signature) {
+        Some(model) => plan_chunks(signature, &model, options),
+        None => plan_single(signature),
+    }
+}
+
+/// The symbols that make a language model.
+struct LanguageModel {
+    batch: Option<Arc<str>>,
+    sequence: Arc<str>,
+    past: Option<Arc<str>>,
+}
+
+fn language_model(signature: &Signature) -> Option<LanguageModel> {
+    let tokens = signature.inputs.iter().find(|input| ["input_ids", "inputs_embeds"].contains(&&*input.name))?;
+    let sequence = tokens.ty.shape.get(1)?.as_symbol()?.clone();
+    let batch = tokens.ty.shape[0].as_symbol().cloned();
+    if signature.states().next().is_none() {
+        return None;
+    }
+    let mut past = None;
+    for state in signature.states() {
+        for dim in &state.ty.shape {
+            let symbol = dim.as_symbol().filter(|name| **name != sequence && Some(*name) != batch.as_ref());
+            past = past.or(symbol.cloned());
+        }
+    }
+    Some(LanguageModel { batch, sequence, past })
+}
+
+fn plan_chunks(
+    signature: &Signature,
+    model: &LanguageModel,
+    options: &PlanOptions,
+) -> Result<Vec<ProgramPlan>, Diagnostics> {
+    let window = options.context_window.unwrap_or(DEFAULT_CONTEXT_WINDOW);
+    let mut chunks: BTreeSet<usize> = options.chunk_lengths.iter().copied().collect();
+    if chunks.is_empty() {
+        chunks = DEFAULT_CHUNK_LENGTHS.iter().copied().filter(|length| *length <= window).collect();
+    }
+    let mut problems = Diagnostics::new();
+    let mut fault = |what: String, help: &str| {
+        problems.push(Diagnostic::error(Location::Unknown, what).with_help(help));
+    };
+    if window == 0 || window > CONTEXT_WINDOW_MAX {
+        fault(format!("context window is {window}, expected 1 to {CONTEXT_WINDOW_MAX}"), "use --context-window");
+    }
+    for length in &chunks {
+        if *length == 0 || *length > window {
+            fault(
+                format!("chunk length {length} does not fit the context window of {window} tokens"),
+                "use --chunk-lengths with lengths from 1 up to --context-window",
+            );
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let plans = chunks.into_iter().map(|chunk| chunk_plan(signature, model, chunk, window)).collect();
+    Ok(plans)
+}
+
+fn chunk_plan(signature: &Signature, model: &LanguageModel, chunk: usize, window: usize) -> ProgramPlan {
+    let mut substitution = Substitution::from([(model.sequence.clone(), Dim::Known(chunk as i64))]);
+    if let Some(batch) = &model.batch {
+        substitution.insert(batch.clone(), Dim::Known(1));
+    }
+    let past = model.past.as_ref().map_or(Dim::Known(0), |name| Dim::symbol(name));
+    let total = &past + &Dim::Known(chunk as i64);
+    // Whatever symbol is left is another name of the total length (the mask's) or of a batch.
+    let mut left = BTreeSet::new();
+    for input in &signature.inputs {
+        for (axis, dim) in input.ty.shape.iter().enumerate() {
+            let mut symbols = BTreeSet::new();
+            dim.collect_symbols(&mut symbols);
+            left.extend(symbols.into_iter().map(|name| (name, axis)));
+        }
+    }
+    for (name, axis) in left {
+        if Some(&name) != model.past.as_ref() {
+            let stands_for = if axis == 0 { Dim::Known(1) } else { total.clone() };
+            substitution.entry(name).or_insert(stands_for);
+        }
+    }
+    let maxima = model.past.iter().map(|name| (name.clone(), (window - chunk) as i64)).collect();
+    ProgramPlan { name: format!("chunk_{chunk}"), chunk_length: chunk, substitution, maxima }
+}
+
+fn plan_single(signature: &Signature) -> Result<Vec<ProgramPlan>, Diagnostics> {
+    let mut open = BTreeSet::new();
+    for input in &signature.inputs {
+        symbols::collect_type(&input.ty.clone().into(), &mut open);
+    }
+    if open.is_empty() {
+        let name = "main".to_string();
+        let (substitution, maxima) = (Substitution::new(), BTreeMap::new());
+        return Ok(vec![ProgramPlan { name, chunk_length: 0, substitution, maxima }]);
+    }
+    let example: Vec<String> = open.iter().map(|name| format!("{name}=1")).collect();
+    let problems = open.iter().map(|name| {
+        let inputs: Vec<String> = signature
+            .inputs
+            .iter()
+            .filter(|input| {
+                let mut symbols = BTreeSet::new();
+                symbols::collect_type(&input.ty.clone().into(), &mut symbols);
+                symbols.contains(name)
+            })
+            .map(|input| format!("'{}': {}", input.name, input.ty))
+            .collect();
+        Diagnostic::error(Location::Unknown, format!("dimension '{name}' of input {} is open", inputs.join(", ")))
+            .with_help(format!("an NPU runs static shapes: give --bind {}", example.join(",")))
+    });
+    Err(problems.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::Port;
+    use tilewright_ir::element::Element;
+    use tilewright_ir::types::TensorType;
+
+    fn port(name: &str, dims: &[&str], state: Option<&str>) -> Port {
+        let shape = dims.iter().map(|dim| dim.parse().unwrap());
+        Port { name: name.into(), ty: TensorType::new(Element::F32, shape), state: state.map(Into::into) }
+    }
+
+    fn model() -> Signature {
+        Signature {
+            inputs: vec![
+                port("input_ids", &["batch", "seq"], None),
+                port("attention_mask", &["batch", "total"], None),
+                port("past_key_values.0.key", &["batch", "2", "past", "16"], Some("present.0.key")),
+            ],
+            outputs: vec![port("present.0.key", &["batch", "2", "past + seq", "16"], Some("past_key_values.0.key"))],
+        }
+    }
+
+    #[test]
+    fn a_language_model_gets_a_program_per_chunk() {
+        let options = PlanOptions { chunk_lengths: vec![8, 1], context_window: Some(64) };
+        let plans = plan(&model(), &options).unwrap();
+        assert_eq!(plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["chunk_1", "chunk_8"]);
+        assert_eq!(plans[1].substitution["total"].to_string(), "past + 8");
+        assert_eq!(plans[1].maxima["past"], 56);
+        let wrong = PlanOptions { chunk_lengths: vec![128], context_window: Some(64) };
+        assert!(plan(&model(), &wrong).unwrap_err()[0].what.contains("128"));
+    }
+
+    #[test]
+    fn open_symbols_are_all_named() {
+        let signature = Signature { inputs: vec![port("x", &["a", "b", "3"], None)], outputs: Vec::new() };
+        let problems = plan(&signature, &PlanOptions::default()).unwrap_err();
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].help.contains("--bind a=1,b=1"), "{}", problems[0]);
+    }
+}
