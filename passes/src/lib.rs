@@ -1,1 +1,3 @@
 //! tilewright: the passes crate.
+
+pub mod form_kernels;
