@@ -101,6 +101,11 @@ impl Resource {
         Resource { name: name.into(), ty, bytes, hash: OnceLock::new() }
     }
 
+    /// A weight whose content hash is known beforehand, or which stands for one with that hash.
+    pub fn with_hash(name: &str, ty: TensorType, bytes: Bytes, hash: [u8; 32]) -> Resource {
+        Resource { name: name.into(), ty, bytes, hash: OnceLock::from(hash) }
+    }
+
     /// blake3 of the bytes, computed once when first asked for.
     pub fn hash(&self) -> [u8; 32] {
         *self.hash.get_or_init(|| *blake3::hash(&self.bytes).as_bytes())

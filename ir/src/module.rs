@@ -283,6 +283,25 @@ impl Module {
         value
     }
 
+    /// Adds a result to an op whose results are not all known when it is made.
+    pub(crate) fn add_result(&mut self, op: OpId, ty: Type) -> ValueId {
+        let index = self.ops[op.index()].results.len();
+        let value = self.new_value(ty, Source::Result(op, index));
+        self.ops[op.index()].results.push(value);
+        value
+    }
+
+    /// Replaces the block list of a region. Blocks left out have no parent afterwards.
+    pub fn set_region_blocks(&mut self, region: RegionId, blocks: Vec<BlockId>) {
+        for block in std::mem::take(&mut self.regions[region.index()].blocks) {
+            self.blocks[block.index()].parent = None;
+        }
+        for block in &blocks {
+            self.blocks[block.index()].parent = Some(region);
+        }
+        self.regions[region.index()].blocks = blocks;
+    }
+
     /// Adds an empty region to an op.
     pub fn add_region(&mut self, op: OpId) -> RegionId {
         let region = RegionId(self.regions.len() as u32);
