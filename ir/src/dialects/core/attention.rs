@@ -6,12 +6,17 @@
 //!   : (tensor<1x4x?x16xf32, ["seq"]>, tensor<1x2x?x16xf32, ["past_seq + seq"]>, ..) -> tensor<1x4x?x16xf32, ["seq"]>
 //! ```
 
-use super::support::{differ, expect_broadcast, expect_dim, expect_element, expect_rank, expect_shape, one};
+use super::support::{
+    broadcast_to, differ, expect_broadcast, expect_dim, expect_element, expect_rank, expect_shape, floats,
+    one,
+};
 use crate::dim::{Dim, Function};
 use crate::element::Element;
 use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional, optional_attribute, value,
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute, optional,
+    optional_attribute, value,
 };
+use crate::tensor::Tensor;
 use crate::types::Type;
 
 /// Rotary position embedding.
@@ -31,6 +36,7 @@ pub static ROPE: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_rope),
+    evaluate: Evaluate::With(evaluate_rope),
     ..OpDef::DEFAULT
 };
 
@@ -60,6 +66,7 @@ pub static ATTENTION: OpDef = OpDef {
     axes: "b h s d, b g t d, b g t e, b h s t, h -> b h s e; reduce d t; group g of h",
     traits: Traits::PURE,
     infer: Infer::With(infer_attention),
+    evaluate: Evaluate::With(evaluate_attention),
     ..OpDef::DEFAULT
 };
 
@@ -116,4 +123,144 @@ fn infer_attention(signature: &Signature) -> Result<Vec<Type>, String> {
         expect_shape("sinks", std::slice::from_ref(&heads), &sinks.shape)?;
     }
     one(q.element, q.shape[..3].iter().chain(&v.shape[3..]).cloned())
+}
+
+fn evaluate_rope(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, interleaved) = (call.operand(0), call.signature.bool("interleaved", false));
+    let (d, leading) = x.shape.split_last().ok_or("operand 'x' must have rank 1 or more")?;
+    let half = d / 2;
+    let mut tables = Vec::new();
+    for slot in [1, 2] {
+        let table = call.operand(slot);
+        let width = table.shape.last().copied().unwrap_or(0);
+        if width != *d && width != half {
+            return Err(format!("a table of {width} entries does not fit a last dimension of {d}"));
+        }
+        let shape = [leading, &[width]].concat();
+        tables.push((floats(&*broadcast_to(table, &shape)?), width));
+    }
+    let entry = |table: &(Vec<f64>, usize), row: usize, place: usize, pair: usize| {
+        table.0[row * table.1 + if table.1 == half { pair } else { place }]
+    };
+    let values = floats(x);
+    let mut results = values.clone();
+    for row in 0..leading.iter().product::<usize>() {
+        for pair in 0..half {
+            let (a, b) = if interleaved { (2 * pair, 2 * pair + 1) } else { (pair, pair + half) };
+            let (left, right) = (values[row * d + a], values[row * d + b]);
+            let cos = |place| entry(&tables[0], row, place, pair);
+            let sin = |place| entry(&tables[1], row, place, pair);
+            results[row * d + a] = left * cos(a) - right * sin(a);
+            results[row * d + b] = right * cos(b) + left * sin(b);
+        }
+    }
+    Ok(vec![Tensor::from_floats(x.element, &x.shape, results)])
+}
+
+/// What every query of an attention shares.
+struct Attention<'a> {
+    scale: f64,
+    softcap: f64,
+    causal: bool,
+    window: i64,
+    /// How far the last query is behind the first, in keys: t - s.
+    shift: i64,
+    keys: &'a [f64],
+    values: &'a [f64],
+    key_width: usize,
+    value_width: usize,
+}
+
+impl Attention<'_> {
+    /// One query against the keys of one head; `mask` gives what is added to key j's logit.
+    fn query(
+        &self,
+        query: &[f64],
+        at: usize,
+        mask: impl Fn(usize) -> f64,
+        sink: Option<f64>,
+        out: &mut [f64],
+    ) {
+        let last = at as i64 + self.shift;
+        let count = self.keys.len() / self.key_width.max(1);
+        let logit = |j: usize| {
+            let hidden = self.causal && j as i64 > last;
+            let added = mask(j);
+            let outside = self.window >= 0 && j as i64 <= last - self.window;
+            // Before the product, so that what a hidden key holds has no influence.
+            if hidden || outside || added == f64::NEG_INFINITY {
+                return f64::NEG_INFINITY;
+            }
+            let key = &self.keys[j * self.key_width..(j + 1) * self.key_width];
+            let mut logit = query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * self.scale;
+            if self.softcap > 0.0 {
+                logit = self.softcap * (logit / self.softcap).tanh();
+            }
+            logit + added
+        };
+        let logits: Vec<f64> = (0..count).map(logit).collect();
+        let start = sink.unwrap_or(f64::NEG_INFINITY);
+        let largest = logits.iter().copied().fold(start, f64::max);
+        if largest == f64::NEG_INFINITY {
+            // No key is seen; a NaN logit does not come here, for the sum below keeps it.
+            let nan = logits.iter().any(|logit| logit.is_nan());
+            out.fill(if nan { f64::NAN } else { 0.0 });
+            return;
+        }
+        let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let sum = weights.iter().sum::<f64>() + sink.map_or(0.0, |sink| (sink - largest).exp());
+        for (j, weight) in weights.iter().enumerate() {
+            // A key that is not seen adds nothing, whatever its value.
+            if *weight != 0.0 {
+                let value = &self.values[j * self.value_width..(j + 1) * self.value_width];
+                out.iter_mut().zip(value).for_each(|(out, value)| *out += weight / sum * value);
+            }
+        }
+    }
+}
+
+fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (q, k, v) = (call.operand(0), call.operand(1), call.operand(2));
+    let [batch, heads, length, d] = q.shape[..] else { return Err("operand 'q' must have rank 4".into()) };
+    let (groups, count, e) = (k.shape[1], k.shape[2], v.shape[3]);
+    if k.shape != [batch, groups, count, d] || v.shape != [batch, groups, count, e] {
+        return Err(format!("shapes differ: q {:?}, k {:?}, v {:?}", q.shape, k.shape, v.shape));
+    }
+    if groups == 0 || heads % groups != 0 {
+        return Err(format!("{heads} query heads are no multiple of {groups} key heads"));
+    }
+    let full = [batch, heads, length, count];
+    let mask = call.get(3).map(|mask| broadcast_to(mask, &full)).transpose()?;
+    // As what is added to a logit: 0 or minus infinity for a keep-mask.
+    let mask = mask.map(|mask| match mask.element {
+        Element::Bool => {
+            mask.floats().into_iter().map(|keep| if keep != 0.0 { 0.0 } else { f64::NEG_INFINITY }).collect()
+        }
+        _ => floats(&mask),
+    });
+    let sinks = call.get(4).map(floats);
+    let (queries, keys, values) = (floats(q), floats(k), floats(v));
+    let mut out = vec![0.0; batch * heads * length * e];
+    for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+        let group = b * groups + h / (heads / groups);
+        let attention = Attention {
+            scale: call.signature.float("scale", 1.0),
+            softcap: call.signature.float("softcap", 0.0),
+            causal: call.signature.bool("causal", false),
+            window: call.signature.int("window", -1),
+            shift: count as i64 - length as i64,
+            keys: &keys[group * count * d..(group + 1) * count * d],
+            values: &values[group * count * e..(group + 1) * count * e],
+            key_width: d,
+            value_width: e,
+        };
+        for at in 0..length {
+            let row = (b * heads + h) * length + at;
+            let added = |j: usize| mask.as_ref().map_or(0.0, |mask: &Vec<f64>| mask[row * count + j]);
+            let sink = sinks.as_ref().map(|sinks| sinks[h]);
+            let query = &queries[row * d..(row + 1) * d];
+            attention.query(query, at, added, sink, &mut out[row * e..(row + 1) * e]);
+        }
+    }
+    Ok(vec![Tensor::from_floats(q.element, &[batch, heads, length, e], out)])
 }

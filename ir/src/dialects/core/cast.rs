@@ -5,8 +5,14 @@
 //! %z = "core.bitcast"(%x) : (tensor<4xf32>) -> tensor<4xi32>
 //! ```
 
-use super::support::{infer_requested_element, requested};
-use crate::op_def::{AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, optional_attribute, value};
+use super::support::{floats, infer_requested_element, requested};
+use crate::element::Element;
+use crate::number;
+use crate::op_def::{
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, optional_attribute, value,
+};
+use crate::tensor::{Data, Tensor};
+use crate::types::TensorType;
 
 /// Another element type, by value.
 pub static CAST: OpDef = OpDef {
@@ -24,6 +30,7 @@ pub static CAST: OpDef = OpDef {
     axes: ".. -> ..",
     traits: Traits::PURE.with(Traits::ELEMENTWISE),
     infer: Infer::With(infer_requested_element),
+    evaluate: Evaluate::With(evaluate_cast),
     ..OpDef::DEFAULT
 };
 
@@ -38,6 +45,7 @@ pub static BITCAST: OpDef = OpDef {
     traits: Traits::PURE.with(Traits::ELEMENTWISE),
     infer: Infer::With(infer_requested_element),
     verify: Some(verify_bitcast),
+    evaluate: Evaluate::With(evaluate_bitcast),
     ..OpDef::DEFAULT
 };
 
@@ -50,4 +58,62 @@ fn verify_bitcast(signature: &Signature) -> Result<(), String> {
         let (from, to) = (x.element, result.element);
         Err(format!("element widths differ: {from} has {} bits and {to} {}", from.bits(), to.bits()))
     }
+}
+
+fn evaluate_cast(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, element) = (call.operand(0), call.result_element(0));
+    let saturate = call.signature.bool("saturate", true);
+    Ok(vec![match (&x.data, element) {
+        (_, Element::F8E8M0) if x.element != element => {
+            let rounding = call.signature.str("rounding", "nearest");
+            Tensor { element, ..narrow(x, |value| power_of_two(value, rounding, saturate)) }
+        }
+        (_, _) if !saturate && element.is_float() && element.bits() == 8 => Tensor {
+            element,
+            ..narrow(x, |value| number::decode(element, number::encode(element, value, false)))
+        },
+        // Straight from the integer: through f64 it would be rounded twice.
+        (Data::I64(values), Element::F32) if x.element != Element::U64 => Tensor {
+            element,
+            shape: x.shape.clone(),
+            data: Data::F32(values.iter().map(|value| *value as f32).collect()),
+        },
+        (Data::I64(values), Element::F32) => Tensor {
+            element,
+            shape: x.shape.clone(),
+            data: Data::F32(values.iter().map(|value| *value as u64 as f32).collect()),
+        },
+        _ => x.cast(element),
+    }])
+}
+
+/// All values through a function, kept as f32: for formats whose values are given in full by the function.
+fn narrow(x: &Tensor, f: impl Fn(f64) -> f64) -> Tensor {
+    let values = floats(x).into_iter().map(|value| f(value) as f32).collect();
+    Tensor { element: x.element, shape: x.shape.clone(), data: Data::F32(values) }
+}
+
+/// The power of two that f8E8M0 holds for a value: exponents from -127 to 127; NaN for NaN and negative values.
+fn power_of_two(value: f64, rounding: &str, saturate: bool) -> f64 {
+    if value.is_nan() || value < 0.0 {
+        return f64::NAN;
+    }
+    let bits = value.to_bits();
+    let (mut exponent, fraction) = ((bits >> 52) as i32 - 1023, bits & ((1 << 52) - 1));
+    let up = match rounding {
+        "down" => false,
+        "up" => fraction > 0,
+        _ => fraction >= 1 << 51,
+    };
+    exponent += i32::from(up);
+    if exponent > 127 && !saturate {
+        return f64::NAN;
+    }
+    2f64.powi(exponent.clamp(-127, 127))
+}
+
+fn evaluate_bitcast(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let ty = TensorType { element: call.result_element(0), shape: x.ty().shape };
+    Ok(vec![Tensor::from_bytes(&ty, &x.to_bytes())?])
 }

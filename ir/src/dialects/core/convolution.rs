@@ -5,12 +5,14 @@
 //!   : (tensor<1x3x8x8xf32>, tensor<16x3x3x3xf32>) -> tensor<1x16x8x8xf32>
 //! ```
 
-use super::support::{differ, expect_element, expect_rank, expect_shape, one};
+use super::matmul::product;
+use super::support::{differ, expect_element, expect_rank, expect_shape, floats, one};
 use crate::dim::{Dim, Function};
 use crate::op_def::{
-    AttributeDef, AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional,
-    optional_attribute, value,
+    AttributeDef, AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
+    optional, optional_attribute, value,
 };
+use crate::tensor::{Tensor, coordinates, strides_of};
 use crate::types::{TensorType, Type};
 
 /// Convolution.
@@ -35,6 +37,7 @@ pub static CONVOLUTION: OpDef = OpDef {
     axes: "n c s*, o i w*, o -> n o s*; reduce c i w*; window s* w*",
     traits: Traits::PURE,
     infer: Infer::With(infer_convolution),
+    evaluate: Evaluate::With(evaluate_convolution),
     ..OpDef::DEFAULT
 };
 
@@ -61,6 +64,7 @@ pub static CONV_TRANSPOSE: OpDef = OpDef {
     axes: "n c s*, c i w*, o -> n o s*; reduce c i w*; window s* w*",
     traits: Traits::PURE,
     infer: Infer::With(infer_conv_transpose),
+    evaluate: Evaluate::With(evaluate_conv_transpose),
     ..OpDef::DEFAULT
 };
 
@@ -86,6 +90,7 @@ pub static POOL: OpDef = OpDef {
     axes: "n c s* -> n c s*; window s*",
     traits: Traits::PURE,
     infer: Infer::With(infer_pool),
+    evaluate: Evaluate::With(evaluate_pool),
     ..OpDef::DEFAULT
 };
 
@@ -214,4 +219,120 @@ fn infer_pool(signature: &Signature) -> Result<Vec<Type>, String> {
         shape.push(window.slide(at, &x.shape[at + 2], &Dim::Known(kernel[at]))?);
     }
     one(x.element, shape)
+}
+
+/// Pairs of (place in the wide side, place in the narrow side) for every kernel element: wide = narrow * stride + kernel *
+/// dilation - pad. The wide side is a convolution's input and a transposed convolution's result.
+fn taps(window: &Window, wide: &[usize], kernel: &[usize], narrow: &[usize]) -> Vec<Vec<(usize, usize)>> {
+    let positions: usize = narrow.iter().product();
+    let strides = strides_of(wide);
+    let tap = |element: usize| {
+        let offset = coordinates(element, kernel);
+        let mut pairs = Vec::with_capacity(positions);
+        for position in 0..positions {
+            let at = coordinates(position, narrow);
+            let place = (0..wide.len()).try_fold(0usize, |place, axis| {
+                let coordinate = at[axis] as i64 * window.strides[axis]
+                    + offset[axis] as i64 * window.dilations[axis]
+                    - window.pads_low[axis];
+                let inside = (0..wide[axis] as i64).contains(&coordinate);
+                inside.then(|| place + coordinate as usize * strides[axis])
+            });
+            pairs.extend(place.map(|place| (place, position)));
+        }
+        pairs
+    };
+    (0..kernel.iter().product()).map(tap).collect()
+}
+
+fn add_bias(values: &mut [f64], bias: Option<&Tensor>, positions: usize) {
+    if let Some(bias) = bias.map(floats) {
+        for (channel, row) in values.chunks_exact_mut(positions.max(1)).enumerate() {
+            row.iter_mut().for_each(|value| *value += bias[channel % bias.len()]);
+        }
+    }
+}
+
+fn evaluate_convolution(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, w, shape) = (call.operand(0), call.operand(1), call.result_shape(0)?);
+    let window = window(&call.signature, x.rank() - 2)?;
+    let groups = call.signature.int("groups", 1).max(1) as usize;
+    let (channels, outputs) = (x.shape[1] / groups, w.shape[0] / groups);
+    if channels != w.shape[1] {
+        return Err(format!("channels differ: x has {} in {groups} groups and w {}", x.shape[1], w.shape[1]));
+    }
+    let taps = taps(&window, &x.shape[2..], &w.shape[2..], &shape[2..]);
+    let (area, positions) = (x.shape[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
+    let (input, weight) = (floats(x), floats(w));
+    let depth = channels * taps.len();
+    let mut out = vec![0.0; shape.iter().product()];
+    // Every group is a product of w [o, c * kernel] with the columns of x [c * kernel, positions].
+    for (b, group) in (0..x.shape[0]).flat_map(|b| (0..groups).map(move |group| (b, group))) {
+        let mut columns = vec![0.0; depth * positions];
+        for (row, column) in columns.chunks_exact_mut(positions.max(1)).enumerate() {
+            let start = (b * x.shape[1] + group * channels + row / taps.len()) * area;
+            taps[row % taps.len()].iter().for_each(|(from, to)| column[*to] = input[start + from]);
+        }
+        let left = &weight[group * outputs * depth..(group + 1) * outputs * depth];
+        let start = (b * shape[1] + group * outputs) * positions;
+        let target = &mut out[start..start + outputs * positions];
+        product(left, &columns, (outputs, depth, positions), target, |sum, a, b| sum + a * b);
+    }
+    add_bias(&mut out, call.get(2), positions);
+    Ok(vec![Tensor::from_floats(x.element, &shape, out)])
+}
+
+fn evaluate_conv_transpose(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, w, shape) = (call.operand(0), call.operand(1), call.result_shape(0)?);
+    let window = window(&call.signature, x.rank() - 2)?;
+    let groups = call.signature.int("groups", 1).max(1) as usize;
+    let (channels, outputs) = (x.shape[1] / groups, w.shape[1]);
+    let taps = taps(&window, &shape[2..], &w.shape[2..], &x.shape[2..]);
+    let (area, positions) = (x.shape[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
+    let (input, weight) = (floats(x), floats(w));
+    let mut out = vec![0.0; shape.iter().product()];
+    for (b, c) in (0..x.shape[0]).flat_map(|b| (0..x.shape[1]).map(move |c| (b, c))) {
+        let from = &input[(b * x.shape[1] + c) * area..(b * x.shape[1] + c + 1) * area];
+        for o in 0..outputs {
+            let channel = b * shape[1] + c / channels * outputs + o;
+            let to = &mut out[channel * positions..(channel + 1) * positions];
+            for (element, pairs) in taps.iter().enumerate() {
+                let factor = weight[(c * outputs + o) * taps.len() + element];
+                pairs.iter().for_each(|(wide, narrow)| to[*wide] += factor * from[*narrow]);
+            }
+        }
+    }
+    add_bias(&mut out, call.get(2), positions);
+    Ok(vec![Tensor::from_floats(x.element, &shape, out)])
+}
+
+fn evaluate_pool(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, shape) = (call.operand(0), call.result_shape(0)?);
+    let window = window(&call.signature, x.rank() - 2)?;
+    let kernel: Vec<usize> = call.signature.ints("kernel").iter().map(|entry| *entry as usize).collect();
+    let taps = taps(&window, &x.shape[2..], &kernel, &shape[2..]);
+    let (area, positions) = (x.shape[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
+    let largest = call.signature.str("function", "max") == "max";
+    let mut counts = vec![0usize; positions];
+    taps.iter().flatten().for_each(|(_, to)| counts[*to] += 1);
+    if call.signature.bool("count_include_pad", false) {
+        counts.fill(taps.len());
+    }
+    let input = floats(x);
+    let mut out = vec![if largest { f64::NEG_INFINITY } else { 0.0 }; shape.iter().product()];
+    for plane in 0..x.shape[0] * x.shape[1] {
+        let to = &mut out[plane * positions..(plane + 1) * positions];
+        for (from, at) in taps.iter().flatten() {
+            let value = input[plane * area + from];
+            match largest {
+                true if to[*at] >= value || to[*at].is_nan() => {}
+                true => to[*at] = value,
+                false => to[*at] += value,
+            }
+        }
+        if !largest {
+            to.iter_mut().zip(&counts).for_each(|(value, count)| *value /= *count as f64);
+        }
+    }
+    Ok(vec![Tensor::from_floats(x.element, &shape, out)])
 }

@@ -5,9 +5,14 @@
 //! %m = "core.compare"(%i, %j) <{predicate = "le"}> : (tensor<4x1xi64>, tensor<4xi64>) -> tensor<4x4xi1>
 //! ```
 
+use super::support::{broadcast_to, common_shape, floats, from_integers, integers};
 use crate::element::Element;
-use crate::op_def::{AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, value};
+use crate::op_def::{
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute, value,
+};
+use crate::tensor::{Data, Tensor};
 use crate::types::Type;
+use std::cmp::Ordering;
 
 /// Predicates of `core.compare`.
 pub const PREDICATES: &[&str] = &["eq", "ne", "lt", "le", "gt", "ge"];
@@ -19,7 +24,7 @@ pub const BITWISE_FUNCTIONS: &[&str] = &["and", "or", "xor", "shl", "shr"];
 const ELEMENTWISE: Traits = Traits::PURE.with(Traits::ELEMENTWISE);
 
 macro_rules! binary {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, $traits:expr, [$($attribute:expr),*], $doc:literal;)*) => {
+    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, $traits:expr, [$($attribute:expr),*], $doc:literal, $evaluate:expr;)*) => {
         $($(#[$meta])*
         pub static $name: OpDef = OpDef {
             name: $text,
@@ -30,6 +35,7 @@ macro_rules! binary {
             axes: ".., .. -> ..",
             traits: $traits,
             infer: Infer::Broadcast,
+            evaluate: Evaluate::With($evaluate),
             ..OpDef::DEFAULT
         };)*
     };
@@ -37,37 +43,47 @@ macro_rules! binary {
 
 binary! {
     /// Sum.
-    ADD = "core.add", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [], "result = a + b. ONNX Add.";
+    ADD = "core.add", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [], "result = a + b. ONNX Add.",
+        |call| arithmetic(call, |a, b| a + b, i64::wrapping_add, u64::wrapping_add);
     /// Difference.
-    SUB = "core.sub", NumberTensor, ELEMENTWISE, [], "result = a - b. ONNX Sub.";
+    SUB = "core.sub", NumberTensor, ELEMENTWISE, [], "result = a - b. ONNX Sub.",
+        |call| arithmetic(call, |a, b| a - b, i64::wrapping_sub, u64::wrapping_sub);
     /// Product.
-    MUL = "core.mul", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [], "result = a * b. ONNX Mul.";
+    MUL = "core.mul", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [], "result = a * b. ONNX Mul.",
+        |call| arithmetic(call, |a, b| a * b, i64::wrapping_mul, u64::wrapping_mul);
     /// Quotient.
     DIV = "core.div", NumberTensor, ELEMENTWISE, [],
-        "result = a / b; integers truncate towards zero, and division of an integer by zero gives 0. ONNX Div.";
+        "result = a / b; integers truncate towards zero, and division of an integer by zero gives 0. ONNX Div.",
+        |call| arithmetic(call, |a, b| a / b, divide, |a, b| a.checked_div(b).unwrap_or(0));
     /// Power.
     POW = "core.pow", NumberTensor, ELEMENTWISE, [],
-        "result = a^b; integers by repeated multiplication that wraps, a negative integer exponent truncates. ONNX Pow.";
+        "result = a^b; integers by repeated multiplication that wraps, a negative integer exponent truncates. ONNX Pow.",
+        |call| arithmetic(call, f64::powf, power, |a, b| power_of(a as i64, b) as u64);
     /// Larger.
     MAX = "core.max", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [],
-        "result = the larger of a and b; NaN when either is NaN (numpy.maximum). ONNX Max.";
+        "result = the larger of a and b; NaN when either is NaN (numpy.maximum). ONNX Max.",
+        |call| arithmetic(call, maximum, i64::max, u64::max);
     /// Smaller.
     MIN = "core.min", NumberTensor, ELEMENTWISE.with(Traits::COMMUTATIVE), [],
-        "result = the smaller of a and b; NaN when either is NaN (numpy.minimum). ONNX Min.";
+        "result = the smaller of a and b; NaN when either is NaN (numpy.minimum). ONNX Min.",
+        |call| arithmetic(call, minimum, i64::min, u64::min);
     /// Remainder.
     REMAINDER = "core.remainder", NumberTensor, ELEMENTWISE,
         [attribute("mode", AttributeRule::OneOf(&["floor", "trunc"]))],
         "result = a - b * q(a / b) with q by `mode`: floor (sign of b, Python %) or trunc (sign of a, C fmod); 0 for integers when \
-         b is 0. ONNX Mod.";
+         b is 0. ONNX Mod.",
+        evaluate_remainder;
     /// Logical connective.
     LOGICAL = "core.logical", BoolTensor, ELEMENTWISE.with(Traits::COMMUTATIVE),
         [attribute("function", AttributeRule::OneOf(LOGICAL_FUNCTIONS))],
-        "result = a `function` b (and, or, xor) on truth values. ONNX And, Or, Xor.";
+        "result = a `function` b (and, or, xor) on truth values. ONNX And, Or, Xor.",
+        evaluate_logical;
     /// Bit by bit.
     BITWISE = "core.bitwise", IntegerTensor, ELEMENTWISE,
         [attribute("function", AttributeRule::OneOf(BITWISE_FUNCTIONS))],
         "result = a `function` b (and, or, xor, shl, shr) on bits; shr keeps the sign of signed types; a shift by the width or \
-         more gives 0 (or the sign). ONNX BitwiseAnd, BitShift.";
+         more gives 0 (or the sign). ONNX BitwiseAnd, BitShift.",
+        evaluate_bitwise;
 }
 
 /// Comparison.
@@ -80,6 +96,7 @@ pub static COMPARE: OpDef = OpDef {
     axes: ".., .. -> ..",
     traits: ELEMENTWISE,
     infer: Infer::With(infer_compare),
+    evaluate: Evaluate::With(evaluate_compare),
     ..OpDef::DEFAULT
 };
 
@@ -96,6 +113,7 @@ pub static SELECT: OpDef = OpDef {
     axes: ".., .., .. -> ..",
     traits: ELEMENTWISE,
     infer: Infer::With(infer_select),
+    evaluate: Evaluate::With(evaluate_select),
     ..OpDef::DEFAULT
 };
 
@@ -113,4 +131,155 @@ fn infer_select(signature: &Signature) -> Result<Vec<Type>, String> {
     super::support::expect_element("b", a.element, b)?;
     let sides = crate::shape::broadcast(&a.shape, &b.shape)?;
     super::support::one(a.element, crate::shape::broadcast(&condition.shape, &sides)?)
+}
+
+/// Applies the function that fits the element type to both operands, broadcast.
+fn arithmetic(
+    call: &Invocation,
+    real: impl Fn(f64, f64) -> f64,
+    integer: impl Fn(i64, i64) -> i64,
+    unsigned: impl Fn(u64, u64) -> u64,
+) -> Result<Vec<Tensor>, String> {
+    let (a, b) = (call.operand(0), call.operand(1));
+    let shape = common_shape(&[a, b])?;
+    let (a, b) = (broadcast_to(a, &shape)?, broadcast_to(b, &shape)?);
+    let element = a.element;
+    Ok(vec![match (&a.data, &b.data) {
+        (Data::F32(left), Data::F32(right)) if element == Element::F32 => {
+            let pairs = left.iter().zip(right);
+            let values = pairs.map(|(a, b)| real(f64::from(*a), f64::from(*b)) as f32).collect();
+            Tensor { element, shape, data: Data::F32(values) }
+        }
+        (Data::I64(left), Data::I64(right)) => {
+            let pairs = left.iter().zip(right);
+            let values = if element == Element::U64 {
+                pairs.map(|(a, b)| unsigned(*a as u64, *b as u64) as i64).collect()
+            } else {
+                pairs.map(|(a, b)| integer(*a, *b)).collect()
+            };
+            from_integers(element, &shape, values)
+        }
+        _ => {
+            let pairs = floats(&a).into_iter().zip(floats(&b));
+            Tensor::from_floats(element, &shape, pairs.map(|(a, b)| real(a, b)).collect())
+        }
+    }])
+}
+
+fn maximum(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a >= b { a } else { b }
+}
+
+fn minimum(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a <= b { a } else { b }
+}
+
+fn divide(a: i64, b: i64) -> i64 {
+    if b == 0 { 0 } else { a.wrapping_div(b) }
+}
+
+fn power(a: i64, b: i64) -> i64 {
+    match (a, b) {
+        (_, 0..) => power_of(a, b as u64),
+        (1, _) => 1,
+        (-1, _) => 1 - 2 * (b & 1),
+        _ => 0,
+    }
+}
+
+fn power_of(mut base: i64, mut exponent: u64) -> i64 {
+    let mut product = 1i64;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            product = product.wrapping_mul(base);
+        }
+        base = base.wrapping_mul(base);
+        exponent >>= 1;
+    }
+    product
+}
+
+fn evaluate_remainder(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let truncated = |a: i64, b: i64| if b == 0 { 0 } else { a.wrapping_rem(b) };
+    let unsigned = |a: u64, b: u64| a.checked_rem(b).unwrap_or(0);
+    if call.signature.str("mode", "floor") == "trunc" {
+        return arithmetic(call, |a, b| a % b, truncated, unsigned);
+    }
+    let real = |a: f64, b: f64| {
+        let rest = a % b;
+        if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+    };
+    let integer = |a: i64, b: i64| {
+        let rest = truncated(a, b);
+        if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+    };
+    arithmetic(call, real, integer, unsigned)
+}
+
+/// Applies a function of integers to both operands, broadcast.
+fn integers_of(call: &Invocation, f: impl Fn(i64, i64) -> i64) -> Result<Vec<Tensor>, String> {
+    arithmetic(call, |a, b| f(a as i64, b as i64) as f64, &f, |a, b| f(a as i64, b as i64) as u64)
+}
+
+fn evaluate_logical(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    match call.signature.str("function", "") {
+        "and" => integers_of(call, |a, b| a & b),
+        "or" => integers_of(call, |a, b| a | b),
+        "xor" => integers_of(call, |a, b| a ^ b),
+        other => Err(format!("unknown function '{other}'")),
+    }
+}
+
+fn evaluate_bitwise(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let unsigned_long = call.operand(0).element == Element::U64;
+    match call.signature.str("function", "") {
+        "shl" => integers_of(call, |a, b| if (0..64).contains(&b) { a << b } else { 0 }),
+        "shr" if unsigned_long => {
+            integers_of(call, |a, b| if (0..64).contains(&b) { (a as u64 >> b) as i64 } else { 0 })
+        }
+        "shr" => integers_of(call, |a, b| a >> if (0..64).contains(&b) { b } else { 63 }),
+        _ => evaluate_logical(call),
+    }
+}
+
+fn evaluate_compare(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (a, b) = (call.operand(0), call.operand(1));
+    let shape = common_shape(&[a, b])?;
+    let (a, b) = (broadcast_to(a, &shape)?, broadcast_to(b, &shape)?);
+    let wanted: fn(Option<Ordering>) -> bool = match call.signature.str("predicate", "") {
+        "eq" => |order| order == Some(Ordering::Equal),
+        "ne" => |order| order != Some(Ordering::Equal),
+        "lt" => |order| order == Some(Ordering::Less),
+        "le" => |order| matches!(order, Some(Ordering::Less | Ordering::Equal)),
+        "gt" => |order| order == Some(Ordering::Greater),
+        "ge" => |order| matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        other => return Err(format!("unknown predicate '{other}'")),
+    };
+    let order = |index: usize| match (&a.data, &b.data) {
+        (Data::I64(left), Data::I64(right)) if a.element == Element::U64 => {
+            Some((left[index] as u64).cmp(&(right[index] as u64)))
+        }
+        (Data::I64(left), Data::I64(right)) => Some(left[index].cmp(&right[index])),
+        _ => a.float(index).partial_cmp(&b.float(index)),
+    };
+    let values = (0..a.len()).map(|index| i64::from(wanted(order(index)))).collect();
+    Ok(vec![from_integers(Element::Bool, &shape, values)])
+}
+
+fn evaluate_select(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (condition, a, b) = (call.operand(0), call.operand(1), call.operand(2));
+    let shape = common_shape(&[condition, a, b])?;
+    let condition = broadcast_to(condition, &shape)?;
+    let (a, b) = (broadcast_to(a, &shape)?, broadcast_to(b, &shape)?);
+    let take = integers(&condition);
+    fn choose<T: Copy>(take: &[i64], a: &[T], b: &[T]) -> Vec<T> {
+        take.iter().zip(a.iter().zip(b)).map(|(take, (a, b))| if *take != 0 { *a } else { *b }).collect()
+    }
+    let data = match (&a.data, &b.data) {
+        (Data::F32(a), Data::F32(b)) => Data::F32(choose(&take, a, b)),
+        (Data::F64(a), Data::F64(b)) => Data::F64(choose(&take, a, b)),
+        (Data::I64(a), Data::I64(b)) => Data::I64(choose(&take, a, b)),
+        _ => return Err(format!("element types differ: {} and {}", a.element, b.element)),
+    };
+    Ok(vec![Tensor { element: a.element, shape, data }])
 }

@@ -5,14 +5,20 @@
 //! %h = "core.gather"(%table, %ids) <{axis = 0 : i64}> : (tensor<512x64xf32>, tensor<1x?xi64, ["seq"]>) -> tensor<1x?x64xf32, ["seq"]>
 //! ```
 
-use super::support::{expect_dim, expect_element, expect_rank, one};
+use super::support::{
+    around, expect_dim, expect_element, expect_rank, floats, from_integers, integers, one, strided,
+    wrap_index,
+};
 use crate::attribute::Attribute;
 use crate::dim::Dim;
 use crate::element::Element;
 use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional_attribute, value,
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
+    optional_attribute, value,
 };
+use crate::tensor::{Data, Tensor, strides_of};
 use crate::types::{Shape, TensorType, Type};
+use std::cmp::Ordering;
 
 /// How a scatter joins an update with what is there.
 pub const REDUCTIONS: &[&str] = &["none", "add", "mul", "max", "min"];
@@ -26,6 +32,7 @@ pub static GATHER: OpDef = OpDef {
     attributes: &[attribute("axis", AttributeRule::Int)],
     traits: Traits::PURE.with(Traits::DATA_MOVEMENT),
     infer: Infer::With(infer_gather),
+    evaluate: Evaluate::With(evaluate_gather),
     ..OpDef::DEFAULT
 };
 
@@ -38,6 +45,7 @@ pub static GATHER_ELEMENTS: OpDef = OpDef {
     attributes: &[attribute("axis", AttributeRule::Int)],
     traits: Traits::PURE.with(Traits::DATA_MOVEMENT),
     infer: Infer::With(infer_gather_elements),
+    evaluate: Evaluate::With(evaluate_gather_elements),
     ..OpDef::DEFAULT
 };
 
@@ -51,6 +59,7 @@ pub static GATHER_ND: OpDef = OpDef {
     attributes: &[optional_attribute("batch_dims", AttributeRule::Int)],
     traits: Traits::PURE.with(Traits::DATA_MOVEMENT),
     infer: Infer::With(infer_gather_nd),
+    evaluate: Evaluate::With(evaluate_gather_nd),
     ..OpDef::DEFAULT
 };
 
@@ -72,6 +81,7 @@ pub static SCATTER_ELEMENTS: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_scatter_elements),
+    evaluate: Evaluate::With(evaluate_scatter_elements),
     ..OpDef::DEFAULT
 };
 
@@ -90,6 +100,7 @@ pub static SCATTER_ND: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_scatter_nd),
+    evaluate: Evaluate::With(evaluate_scatter_nd),
     ..OpDef::DEFAULT
 };
 
@@ -108,6 +119,7 @@ pub static TOP_K: OpDef = OpDef {
     axes: ".. -> .., ..; whole {axis}",
     traits: Traits::PURE,
     infer: Infer::With(infer_top_k),
+    evaluate: Evaluate::With(evaluate_top_k),
     ..OpDef::DEFAULT
 };
 
@@ -127,6 +139,7 @@ pub static ARG_REDUCE: OpDef = OpDef {
     axes: ".. -> ..; reduce {axis}",
     traits: Traits::PURE,
     infer: Infer::With(infer_arg_reduce),
+    evaluate: Evaluate::With(evaluate_arg_reduce),
     ..OpDef::DEFAULT
 };
 
@@ -217,4 +230,186 @@ fn infer_arg_reduce(signature: &Signature) -> Result<Vec<Type>, String> {
     let x = signature.require_tensor(0)?;
     let axis = signature.axis("axis", 0, x.rank())?;
     one(Element::I64, reduced_shape(&x.shape, &[axis], signature.bool("keep_dims", true)))
+}
+
+fn evaluate_gather(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, indices) = (call.operand(0), call.operand(1));
+    let axis = call.signature.axis("axis", 0, x.rank())?;
+    let (outer, dim, inner) = around(&x.shape, axis);
+    let rows = integers(indices);
+    let rows = rows.iter().map(|row| wrap_index(*row, dim)).collect::<Result<Vec<_>, _>>()?;
+    let shape = [&x.shape[..axis], &indices.shape[..], &x.shape[axis + 1..]].concat();
+    let mut sources = Vec::with_capacity(outer * rows.len() * inner);
+    for before in 0..outer {
+        for row in &rows {
+            let start = (before * dim + row) * inner;
+            sources.extend(start..start + inner);
+        }
+    }
+    Ok(vec![x.pick(&shape, |index| sources[index])])
+}
+
+/// For every element of `indices`, the element of `x` at its own coordinates but with the axis coordinate read from `indices`.
+fn element_places(x: &Tensor, indices: &Tensor, axis: usize) -> Result<Vec<usize>, String> {
+    let fits = (0..x.rank()).all(|at| at == axis || indices.shape[at] <= x.shape[at]);
+    if !fits {
+        return Err(format!("indices of shape {:?} reach outside {:?}", indices.shape, x.shape));
+    }
+    let mut strides: Vec<isize> = strides_of(&x.shape).into_iter().map(|stride| stride as isize).collect();
+    let axis_stride = std::mem::take(&mut strides[axis]) as usize;
+    let bases = strided(&indices.shape, &strides, 0);
+    let coordinates = integers(indices);
+    let pairs = bases.into_iter().zip(coordinates.iter());
+    pairs.map(|(base, at)| Ok(base + wrap_index(*at, x.shape[axis])? * axis_stride)).collect()
+}
+
+fn evaluate_gather_elements(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, indices) = (call.operand(0), call.operand(1));
+    let axis = call.signature.axis("axis", 0, x.rank())?;
+    let places = element_places(x, indices, axis)?;
+    Ok(vec![x.pick(&indices.shape, |index| places[index])])
+}
+
+/// For every tuple of `indices`, the first element of the slice of `x` it names, and the length of a slice.
+fn tuple_places(x: &Tensor, indices: &Tensor, batch_dims: usize) -> Result<(Vec<usize>, usize), String> {
+    let length = *indices.shape.last().ok_or("operand 'indices' must have rank 1 or more")?;
+    let strides = strides_of(&x.shape);
+    let inner: usize = x.shape[batch_dims + length..].iter().product();
+    let batch_stride: usize = x.shape[batch_dims..].iter().product();
+    let tuples: usize = indices.shape[..indices.rank() - 1].iter().product();
+    let batches: usize = indices.shape[..batch_dims].iter().product();
+    let coordinates = integers(indices);
+    let mut places = Vec::with_capacity(tuples);
+    for tuple in 0..tuples {
+        let mut place = tuple / (tuples / batches.max(1)).max(1) * batch_stride;
+        for at in 0..length {
+            let axis = batch_dims + at;
+            place += wrap_index(coordinates[tuple * length + at], x.shape[axis])? * strides[axis];
+        }
+        places.push(place);
+    }
+    Ok((places, inner))
+}
+
+fn evaluate_gather_nd(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, indices) = (call.operand(0), call.operand(1));
+    let batch_dims = call.signature.int("batch_dims", 0).max(0) as usize;
+    let (places, inner) = tuple_places(x, indices, batch_dims)?;
+    let length = indices.shape[indices.rank() - 1];
+    let shape = [&indices.shape[..indices.rank() - 1], &x.shape[batch_dims + length..]].concat();
+    Ok(vec![x.pick(&shape, |index| places[index / inner] + index % inner)])
+}
+
+/// Joins `updates[i]` into `x[places[i]]`, in order. Sums of floats are rounded once at the end.
+fn scatter(call: &Invocation, places: impl Iterator<Item = usize>) -> Result<Vec<Tensor>, String> {
+    let (x, updates) = (call.operand(0), call.operand(2));
+    let reduction = call.signature.str("reduction", "none");
+    if x.element.is_float() {
+        let mut values = floats(x);
+        for (place, update) in places.zip(floats(updates)) {
+            let old = values[place];
+            values[place] = match reduction {
+                "add" => old + update,
+                "mul" => old * update,
+                "max" if !old.is_nan() && (update > old || update.is_nan()) => update,
+                "min" if !old.is_nan() && (update < old || update.is_nan()) => update,
+                "max" | "min" => old,
+                _ => update,
+            };
+        }
+        return Ok(vec![Tensor::from_floats(x.element, &x.shape, values)]);
+    }
+    let mut values = integers(x).into_owned();
+    // Flipping the top bit makes the signed order of two u64 their unsigned order.
+    let flip = if x.element == Element::U64 { i64::MIN } else { 0 };
+    for (place, update) in places.zip(integers(updates).iter().copied()) {
+        let old = values[place];
+        values[place] = match reduction {
+            "add" => old.wrapping_add(update),
+            "mul" => old.wrapping_mul(update),
+            "max" => (old ^ flip).max(update ^ flip) ^ flip,
+            "min" => (old ^ flip).min(update ^ flip) ^ flip,
+            _ => update,
+        };
+    }
+    Ok(vec![from_integers(x.element, &x.shape, values)])
+}
+
+fn evaluate_scatter_elements(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, indices) = (call.operand(0), call.operand(1));
+    let axis = call.signature.axis("axis", 0, x.rank())?;
+    scatter(call, element_places(x, indices, axis)?.into_iter())
+}
+
+fn evaluate_scatter_nd(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (places, inner) = tuple_places(call.operand(0), call.operand(1), 0)?;
+    scatter(call, places.into_iter().flat_map(|place| place..place + inner))
+}
+
+/// Order of two elements; NaN is the largest.
+fn order(x: &Tensor, a: usize, b: usize) -> Ordering {
+    match &x.data {
+        Data::I64(values) if x.element == Element::U64 => (values[a] as u64).cmp(&(values[b] as u64)),
+        Data::I64(values) => values[a].cmp(&values[b]),
+        _ => {
+            let (a, b) = (x.float(a), x.float(b));
+            a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        }
+    }
+}
+
+fn evaluate_top_k(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let axis = call.signature.axis("axis", -1, x.rank())?;
+    let largest = call.signature.bool("largest", true);
+    let shape = call.result_shape(0)?;
+    let (outer, dim, inner) = around(&x.shape, axis);
+    let k = shape[axis];
+    if k > dim {
+        return Err(format!("cannot take k = {k} of a dimension of {dim}"));
+    }
+    let (mut sources, mut indices) = (vec![0; outer * k * inner], vec![0; outer * k * inner]);
+    for (before, after) in (0..outer).flat_map(|before| (0..inner).map(move |after| (before, after))) {
+        let place = |at: usize| (before * dim + at) * inner + after;
+        let mut ranked: Vec<usize> = (0..dim).collect();
+        // A stable sort keeps the lower index first among equals.
+        ranked.sort_by(|a, b| {
+            let order = order(x, place(*a), place(*b));
+            if largest { order.reverse() } else { order }
+        });
+        for (at, source) in ranked.into_iter().take(k).enumerate() {
+            let to = (before * k + at) * inner + after;
+            (sources[to], indices[to]) = (place(source), source as i64);
+        }
+    }
+    let values = x.pick(&shape, |index| sources[index]);
+    Ok(vec![values, from_integers(Element::I64, &shape, indices)])
+}
+
+fn evaluate_arg_reduce(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let axis = call.signature.axis("axis", 0, x.rank())?;
+    let (largest, last) =
+        (call.signature.str("function", "max") == "max", call.signature.bool("select_last", false));
+    let (outer, dim, inner) = around(&x.shape, axis);
+    if dim == 0 && outer * inner > 0 {
+        return Err(format!("dimension {axis} is empty: there is no index to give"));
+    }
+    let better = |a: usize, b: usize| {
+        let order = match (x.float(a).is_nan(), x.float(b).is_nan()) {
+            (true, true) => Ordering::Equal,
+            (true, false) => Ordering::Greater,
+            (false, true) => Ordering::Less,
+            _ if largest => order(x, a, b),
+            _ => order(x, b, a),
+        };
+        order == Ordering::Greater || (last && order == Ordering::Equal)
+    };
+    let mut indices = Vec::with_capacity(outer * inner);
+    for (before, after) in (0..outer).flat_map(|before| (0..inner).map(move |after| (before, after))) {
+        let place = |at: usize| (before * dim + at) * inner + after;
+        let best = (1..dim).fold(0, |best, at| if better(place(at), place(best)) { at } else { best });
+        indices.push(best as i64);
+    }
+    Ok(vec![from_integers(Element::I64, &call.result_shape(0)?, indices)])
 }

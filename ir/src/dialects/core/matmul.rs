@@ -6,15 +6,20 @@
 //!   : (tensor<4x64xf32>, tensor<64x32xf32>, tensor<32xf32>) -> tensor<4x32xf32>
 //! ```
 
-use super::numeric::ACTIVATIONS;
-use super::quantize::verify_parameters;
-use super::support::{differ, expect_element, expect_shape, one};
+use super::numeric::{ACTIVATIONS, activation};
+use super::quantize::{dequantized, verify_parameters};
+use super::support::{
+    broadcast_strides, broadcast_to, common_shape, differ, expect_element, expect_shape, floats,
+    from_integers, integers, one, strided,
+};
 use crate::dim::Dim;
 use crate::element::Element;
 use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional, optional_attribute, value,
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute, optional,
+    optional_attribute, value,
 };
 use crate::shape::broadcast;
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
 /// Matrix product.
@@ -27,6 +32,7 @@ pub static MATMUL: OpDef = OpDef {
     axes: ".. m k, .. k n -> .. m n; reduce k",
     traits: Traits::PURE,
     infer: Infer::With(infer_matmul),
+    evaluate: Evaluate::With(evaluate_matmul),
     ..OpDef::DEFAULT
 };
 
@@ -45,6 +51,7 @@ pub static MATMUL_INTEGER: OpDef = OpDef {
     axes: ".. m k, .. k n, @0, @1 -> .. m n; reduce k",
     traits: Traits::PURE,
     infer: Infer::With(infer_matmul_integer),
+    evaluate: Evaluate::With(evaluate_matmul_integer),
     ..OpDef::DEFAULT
 };
 
@@ -71,6 +78,7 @@ pub static LINEAR: OpDef = OpDef {
     axes: ".. k, k n, n, @1, @1 -> .. n; reduce k | transpose_weight: .. k, n k, n, @1, @1 -> .. n; reduce k",
     traits: Traits::PURE,
     infer: Infer::With(infer_linear),
+    evaluate: Evaluate::With(evaluate_linear),
     ..OpDef::DEFAULT
 };
 
@@ -84,6 +92,7 @@ pub static GLU: OpDef = OpDef {
     axes: ".., .. -> ..",
     traits: Traits::PURE.with(Traits::ELEMENTWISE),
     infer: Infer::Broadcast,
+    evaluate: Evaluate::With(evaluate_glu),
     ..OpDef::DEFAULT
 };
 
@@ -147,4 +156,124 @@ fn infer_linear(signature: &Signature) -> Result<Vec<Type>, String> {
         None => {}
     }
     one(x.element, leading.iter().chain([n]).cloned())
+}
+
+/// Columns of the right side that are worked on at a time, so that they stay in a first- or second-level cache.
+const COLUMNS_AT_ONCE: usize = 256;
+
+/// `out[m, n] += a[m, k] * b[k, n]`, summed over k in order for every element.
+pub(super) fn product<T: Copy>(
+    a: &[T],
+    b: &[T],
+    (m, k, n): (usize, usize, usize),
+    out: &mut [T],
+    multiply_add: impl Fn(T, T, T) -> T,
+) {
+    for first in (0..n).step_by(COLUMNS_AT_ONCE) {
+        let last = (first + COLUMNS_AT_ONCE).min(n);
+        for row in 0..m {
+            let sums = &mut out[row * n + first..row * n + last];
+            for (at, factor) in a[row * k..(row + 1) * k].iter().enumerate() {
+                let right = &b[at * n + first..at * n + last];
+                for (sum, value) in sums.iter_mut().zip(right) {
+                    *sum = multiply_add(*sum, *factor, *value);
+                }
+            }
+        }
+    }
+}
+
+/// Batched product of row-major values with leading dimensions broadcast.
+fn batched<T: Copy>(
+    (a, a_shape): (&[T], &[usize]),
+    (b, b_shape): (&[T], &[usize]),
+    zero: T,
+    multiply_add: impl Fn(T, T, T) -> T + Copy,
+) -> Result<(Vec<usize>, Vec<T>), String> {
+    let (a_batch, a_matrix) = a_shape.split_at(a_shape.len() - 2);
+    let (b_batch, b_matrix) = b_shape.split_at(b_shape.len() - 2);
+    let (m, k, n) = (a_matrix[0], a_matrix[1], b_matrix[1]);
+    if k != b_matrix[0] {
+        return Err(format!("inner dimensions differ: {k} and {}", b_matrix[0]));
+    }
+    let batch = crate::tensor::broadcast_shapes(a_batch, b_batch)?;
+    let a_starts = strided(&batch, &broadcast_strides(a_batch, &batch), 0);
+    let b_starts = strided(&batch, &broadcast_strides(b_batch, &batch), 0);
+    let mut out = vec![zero; a_starts.len() * m * n];
+    for (at, (left, right)) in a_starts.into_iter().zip(b_starts).enumerate() {
+        let (left, right) = (&a[left * m * k..(left + 1) * m * k], &b[right * k * n..(right + 1) * k * n]);
+        product(left, right, (m, k, n), &mut out[at * m * n..(at + 1) * m * n], multiply_add);
+    }
+    Ok(([&batch[..], &[m, n]].concat(), out))
+}
+
+fn real_product(a: &Tensor, b: &Tensor) -> Result<(Vec<usize>, Vec<f64>), String> {
+    batched((&floats(a), &a.shape), (&floats(b), &b.shape), 0.0, |sum, a, b| sum + a * b)
+}
+
+fn evaluate_matmul(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (a, b) = (call.operand(0), call.operand(1));
+    if a.element.is_float() {
+        let (shape, values) = real_product(a, b)?;
+        return Ok(vec![Tensor::from_floats(a.element, &shape, values)]);
+    }
+    let add = |sum: i64, a: i64, b: i64| sum.wrapping_add(a.wrapping_mul(b));
+    let (shape, values) = batched((&integers(a), &a.shape), (&integers(b), &b.shape), 0, add)?;
+    Ok(vec![from_integers(a.element, &shape, values)])
+}
+
+/// Values of x minus a zero point: a scalar, or one per index along `axis`.
+fn minus_zero(x: &Tensor, zero: Option<&Tensor>, axis: usize) -> Vec<i64> {
+    let values = integers(x);
+    let Some(zero) = zero else { return values.into_owned() };
+    let (_, dim, inner) = super::support::around(&x.shape, axis);
+    let zeros = integers(zero);
+    let at = |index: usize| if zeros.len() == 1 { 0 } else { index / inner % dim };
+    values.iter().enumerate().map(|(index, value)| value - zeros[at(index)]).collect()
+}
+
+fn evaluate_matmul_integer(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (a, b) = (call.operand(0), call.operand(1));
+    let left = minus_zero(a, call.get(2), a.rank() - 2);
+    let right = minus_zero(b, call.get(3), b.rank() - 1);
+    let add = |sum: i64, a: i64, b: i64| sum.wrapping_add(a.wrapping_mul(b));
+    let (shape, values) = batched((&left, &a.shape), (&right, &b.shape), 0, add)?;
+    Ok(vec![from_integers(Element::I32, &shape, values)])
+}
+
+fn evaluate_linear(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, w) = (call.operand(0), call.operand(1));
+    let mut weight = match call.get(3) {
+        Some(scale) => dequantized(call, w, scale, call.get(4), scale.element)?,
+        None => floats(w),
+    };
+    let (mut k, mut n) = (w.shape[0], w.shape[1]);
+    if call.signature.bool("transpose_weight", false) {
+        weight = strided(&[n, k], &[1, n as isize], 0).into_iter().map(|index| weight[index]).collect();
+        (k, n) = (n, k);
+    }
+    let inner = x.shape.last().copied().unwrap_or(1);
+    if inner != k {
+        return Err(format!("inner dimensions differ: {inner} and {k}"));
+    }
+    let rows = x.shape[..x.rank() - 1].iter().product();
+    let mut values = vec![0.0; rows * n];
+    product(&floats(x), &weight, (rows, k, n), &mut values, |sum, a, b| sum + a * b);
+    if let Some(bias) = call.get(2).map(floats) {
+        values.iter_mut().enumerate().for_each(|(index, value)| *value += bias[index % n]);
+    }
+    let activation = activation(call.signature.str("activation", "none"))?;
+    values.iter_mut().for_each(|value| *value = activation(*value));
+    let mut shape = x.shape.clone();
+    shape[x.rank() - 1] = n;
+    Ok(vec![Tensor::from_floats(x.element, &shape, values)])
+}
+
+fn evaluate_glu(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (gate, up) = (call.operand(0), call.operand(1));
+    let shape = common_shape(&[gate, up])?;
+    let activation = activation(call.signature.str("activation", "none"))?;
+    let (gate, up) = (broadcast_to(gate, &shape)?, broadcast_to(up, &shape)?);
+    let values = floats(&gate).into_iter().zip(floats(&up)).map(|(gate, up)| activation(gate) * up).collect();
+    Ok(vec![Tensor::from_floats(gate.element, &shape, values)])
 }

@@ -5,11 +5,15 @@
 //! ```
 
 use super::reduce::verify_axis;
-use super::support::{expect_element, expect_shape};
-use crate::op_def::{AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional, value};
+use super::support::{around, expect_element, expect_shape, floats};
+use crate::op_def::{
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute, optional,
+    value,
+};
+use crate::tensor::Tensor;
 
 macro_rules! softmax {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $doc:literal;)*) => {
+    ($($(#[$meta:meta])* $name:ident = $text:literal, $doc:literal, $evaluate:expr;)*) => {
         $($(#[$meta])*
         pub static $name: OpDef = OpDef {
             name: $text,
@@ -21,6 +25,7 @@ macro_rules! softmax {
             traits: Traits::PURE,
             infer: Infer::LikeOperand(0),
             verify: Some(verify_axis),
+            evaluate: Evaluate::With($evaluate),
             ..OpDef::DEFAULT
         };)*
     };
@@ -30,10 +35,10 @@ softmax! {
     /// Exponentials that sum to one.
     SOFTMAX = "core.softmax",
         "result = e^(x - m) / sum of e^(x - m) along `axis`, m the largest there; NaN where all are minus infinity. ONNX Softmax \
-         since opset 13.";
+         since opset 13.", |call| evaluate_softmax(call, false);
     /// Logarithm of softmax.
     LOG_SOFTMAX = "core.log_softmax",
-        "result = x - m - ln(sum of e^(x - m)) along `axis`, m the largest there. ONNX LogSoftmax since opset 13.";
+        "result = x - m - ln(sum of e^(x - m)) along `axis`, m the largest there. ONNX LogSoftmax since opset 13.", |call| evaluate_softmax(call, true);
 }
 
 /// Root mean square normalisation.
@@ -48,6 +53,7 @@ pub static RMS_NORM: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_norm),
+    evaluate: Evaluate::With(evaluate_rms_norm),
     ..OpDef::DEFAULT
 };
 
@@ -67,6 +73,7 @@ pub static LAYER_NORM: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_norm),
+    evaluate: Evaluate::With(evaluate_layer_norm),
     ..OpDef::DEFAULT
 };
 
@@ -81,4 +88,50 @@ fn verify_norm(signature: &Signature) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn evaluate_softmax(call: &Invocation, logarithm: bool) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let axis = call.signature.axis("axis", -1, x.rank())?;
+    let (outer, dim, inner) = around(&x.shape, axis);
+    let mut values = floats(x);
+    for (before, after) in (0..outer).flat_map(|before| (0..inner).map(move |after| (before, after))) {
+        let place = |at: usize| (before * dim + at) * inner + after;
+        let largest = (0..dim).map(|at| values[place(at)]).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = (0..dim).map(|at| (values[place(at)] - largest).exp()).sum();
+        for at in 0..dim {
+            let shifted = values[place(at)] - largest;
+            values[place(at)] = if logarithm { shifted - sum.ln() } else { shifted.exp() / sum };
+        }
+    }
+    Ok(vec![Tensor::from_floats(x.element, &x.shape, values)])
+}
+
+fn evaluate_rms_norm(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, gain) = (call.operand(0), floats(call.operand(1)));
+    let epsilon = call.signature.float("epsilon", 0.0);
+    let mut values = floats(x);
+    for row in values.chunks_exact_mut(gain.len().max(1)) {
+        let mean = row.iter().map(|value| value * value).sum::<f64>() / row.len() as f64;
+        let factor = 1.0 / (mean + epsilon).sqrt();
+        row.iter_mut().zip(&gain).for_each(|(value, gain)| *value *= factor * gain);
+    }
+    Ok(vec![Tensor::from_floats(x.element, &x.shape, values)])
+}
+
+fn evaluate_layer_norm(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, gain) = (call.operand(0), floats(call.operand(1)));
+    let bias = call.get(2).map_or_else(|| vec![0.0; gain.len()], floats);
+    let epsilon = call.signature.float("epsilon", 0.0);
+    let mut values = floats(x);
+    for row in values.chunks_exact_mut(gain.len().max(1)) {
+        let count = row.len() as f64;
+        let mean = row.iter().sum::<f64>() / count;
+        let variance = row.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count;
+        let factor = 1.0 / (variance + epsilon).sqrt();
+        for (at, value) in row.iter_mut().enumerate() {
+            *value = (*value - mean) * factor * gain[at] + bias[at];
+        }
+    }
+    Ok(vec![Tensor::from_floats(x.element, &x.shape, values)])
 }

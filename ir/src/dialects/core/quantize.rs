@@ -6,12 +6,18 @@
 //!   : (tensor<64x32xi4>, tensor<2x32xf32>) -> tensor<64x32xf32>
 //! ```
 
-use super::support::{expect_dim, expect_element, infer_requested_element, one, requested};
-use crate::dim::{Dim, Function};
-use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, normalize_axis, optional, optional_attribute,
-    value,
+use super::support::{
+    around, expect_dim, expect_element, floats, from_integers, infer_requested_element, integers, one,
+    requested,
 };
+use crate::dim::{Dim, Function};
+use crate::element::Element;
+use crate::number::round_float;
+use crate::op_def::{
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, normalize_axis, optional,
+    optional_attribute, value,
+};
+use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
 const PARAMETERS: &[crate::op_def::AttributeDef] =
@@ -34,6 +40,7 @@ pub static QUANTIZE: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::With(infer_quantize),
     verify: Some(verify_quantize),
+    evaluate: Evaluate::With(evaluate_quantize),
     ..OpDef::DEFAULT
 };
 
@@ -54,6 +61,7 @@ pub static DEQUANTIZE: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::With(infer_dequantize),
     verify: Some(verify_dequantize),
+    evaluate: Evaluate::With(evaluate_dequantize),
     ..OpDef::DEFAULT
 };
 
@@ -128,4 +136,76 @@ pub(super) fn verify_parameters(
         expect_dim(&format!("dimension {other} of operand 'scale'"), &expected, &scale.shape[other])?;
     }
     Ok(())
+}
+
+/// For every element of `of`, the element of its scale.
+fn parameter_places(call: &Invocation, of: &Tensor, scale: &Tensor) -> Result<Vec<usize>, String> {
+    if scale.len() == 1 {
+        return Ok(vec![0; of.len()]);
+    }
+    let axis = call.signature.axis("axis", 1, of.rank())?;
+    let block = call.signature.int("block", 0).max(0) as usize;
+    let (outer, dim, inner) = around(&of.shape, axis);
+    let blocks = if block == 0 { dim } else { dim.div_ceil(block) };
+    let expected = if block == 0 { dim } else { outer * blocks * inner };
+    if scale.len() != expected {
+        return Err(format!(
+            "scale of shape {:?} does not fit {:?} along axis {axis}",
+            scale.shape, of.shape
+        ));
+    }
+    let mut places = Vec::with_capacity(of.len());
+    for before in 0..outer {
+        for at in 0..dim {
+            if block == 0 {
+                places.extend(std::iter::repeat_n(at, inner));
+            } else {
+                let start = (before * blocks + at / block) * inner;
+                places.extend(start..start + inner);
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// `(q - zero_point) * scale`, rounded to `element`, in f64. Attributes `axis` and `block` are the call's.
+pub(super) fn dequantized(
+    call: &Invocation,
+    q: &Tensor,
+    scale: &Tensor,
+    zero_point: Option<&Tensor>,
+    element: Element,
+) -> Result<Vec<f64>, String> {
+    let places = parameter_places(call, q, scale)?;
+    let scales = floats(scale);
+    let zeros = zero_point.map_or_else(|| vec![0.0; scales.len()], floats);
+    let pairs = floats(q).into_iter().zip(places);
+    Ok(pairs.map(|(value, at)| round_float(element, (value - zeros[at]) * scales[at])).collect())
+}
+
+fn evaluate_dequantize(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (q, element) = (call.operand(0), call.result_element(0));
+    let values = dequantized(call, q, call.operand(1), call.get(2), element)?;
+    Ok(vec![Tensor::from_floats(element, &q.shape, values)])
+}
+
+fn evaluate_quantize(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, scale, element) = (call.operand(0), call.operand(1), call.result_element(0));
+    let places = parameter_places(call, x, scale)?;
+    let scales = floats(scale);
+    let quotients =
+        floats(x).into_iter().zip(&places).map(|(value, at)| round_float(x.element, value / scales[*at]));
+    let Some((low, high)) = element.integer_range() else {
+        return Ok(vec![Tensor::from_floats(element, &x.shape, quotients.collect())]);
+    };
+    let zeros = call.get(2).map_or_else(|| vec![0; scales.len()], |zero| integers(zero).into_owned());
+    let quantise = |value: f64, zero: i64| {
+        if value.is_nan() {
+            0
+        } else {
+            (value.round_ties_even() as i64).saturating_add(zero).clamp(low, high)
+        }
+    };
+    let values = quotients.zip(&places).map(|(value, at)| quantise(value, zeros[*at])).collect();
+    Ok(vec![from_integers(element, &x.shape, values)])
 }

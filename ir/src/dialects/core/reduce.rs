@@ -6,14 +6,17 @@
 
 use super::index::reduced_shape;
 use super::shape::axis_list;
-use super::support::one;
+use super::support::{around, broadcast_strides, floats, from_integers, integers, one, strided};
+use crate::element::Element;
 use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, optional_attribute, value,
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
+    optional_attribute, value,
 };
+use crate::tensor::Tensor;
 use crate::types::Type;
 
 macro_rules! reduction {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, $doc:literal;)*) => {
+    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, $doc:literal, $evaluate:expr;)*) => {
         $($(#[$meta])*
         pub static $name: OpDef = OpDef {
             name: $text,
@@ -24,6 +27,7 @@ macro_rules! reduction {
             axes: ".. -> ..; reduce {axes}",
             traits: Traits::PURE,
             infer: Infer::With(infer_reduction),
+            evaluate: Evaluate::With($evaluate),
             ..OpDef::DEFAULT
         };)*
     };
@@ -32,22 +36,22 @@ macro_rules! reduction {
 reduction! {
     /// Sum along axes.
     REDUCE_SUM = "core.reduce_sum", NumberTensor,
-        "result = sum of x along `axes` (none listed: x); the axes stay as 1 when `keep_dims`. ONNX ReduceSum.";
+        "result = sum of x along `axes` (none listed: x); the axes stay as 1 when `keep_dims`. ONNX ReduceSum.", |call| evaluate_fold(call, Fold::Sum);
     /// Mean along axes.
     REDUCE_MEAN = "core.reduce_mean", NumberTensor,
         "result = sum of x along `axes` / their element count; the axes stay as 1 when `keep_dims`; integers truncate. ONNX \
-         ReduceMean.";
+         ReduceMean.", |call| evaluate_fold(call, Fold::Mean);
     /// Largest along axes.
     REDUCE_MAX = "core.reduce_max", Tensor,
         "result = largest of x along `axes`, NaN when one is NaN; the lowest value when there is none; the axes stay as 1 when \
-         `keep_dims`. ONNX ReduceMax.";
+         `keep_dims`. ONNX ReduceMax.", |call| evaluate_fold(call, Fold::Max);
     /// Smallest along axes.
     REDUCE_MIN = "core.reduce_min", Tensor,
         "result = smallest of x along `axes`, NaN when one is NaN; the highest value when there is none; the axes stay as 1 when \
-         `keep_dims`. ONNX ReduceMin.";
+         `keep_dims`. ONNX ReduceMin.", |call| evaluate_fold(call, Fold::Min);
     /// Product along axes.
     REDUCE_PROD = "core.reduce_prod", NumberTensor,
-        "result = product of x along `axes`; the axes stay as 1 when `keep_dims`. ONNX ReduceProd.";
+        "result = product of x along `axes`; the axes stay as 1 when `keep_dims`. ONNX ReduceProd.", |call| evaluate_fold(call, Fold::Product);
 }
 
 /// Running sum or product.
@@ -67,6 +71,7 @@ pub static CUMULATIVE: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::LikeOperand(0),
     verify: Some(verify_axis),
+    evaluate: Evaluate::With(evaluate_cumulative),
     ..OpDef::DEFAULT
 };
 
@@ -79,4 +84,125 @@ fn infer_reduction(signature: &Signature) -> Result<Vec<Type>, String> {
 /// Checks the attribute `axis` against the first operand.
 pub(super) fn verify_axis(signature: &Signature) -> Result<(), String> {
     signature.axis("axis", -1, signature.require_tensor(0)?.rank()).map(|_| ())
+}
+
+/// What a reduction does with two values.
+#[derive(Clone, Copy, PartialEq)]
+enum Fold {
+    Sum,
+    Mean,
+    Product,
+    Max,
+    Min,
+}
+
+impl Fold {
+    fn real(self, a: f64, b: f64) -> f64 {
+        match self {
+            Fold::Sum | Fold::Mean => a + b,
+            Fold::Product => a * b,
+            Fold::Max if a.is_nan() || a >= b => a,
+            Fold::Min if a.is_nan() || a <= b => a,
+            Fold::Max | Fold::Min => b,
+        }
+    }
+
+    /// On u64 the caller flips the top bit for the comparisons.
+    fn integer(self, a: i64, b: i64) -> i64 {
+        match self {
+            Fold::Sum | Fold::Mean => a.wrapping_add(b),
+            Fold::Product => a.wrapping_mul(b),
+            Fold::Max => a.max(b),
+            Fold::Min => a.min(b),
+        }
+    }
+
+    fn real_start(self) -> f64 {
+        match self {
+            Fold::Sum | Fold::Mean => 0.0,
+            Fold::Product => 1.0,
+            Fold::Max => f64::NEG_INFINITY,
+            Fold::Min => f64::INFINITY,
+        }
+    }
+
+    fn integer_start(self, element: Element) -> i64 {
+        let (low, high) = element.integer_range().unwrap_or((i64::MIN, i64::MAX));
+        match self {
+            Fold::Sum | Fold::Mean => 0,
+            Fold::Product => 1,
+            Fold::Max if element == Element::U64 => i64::MIN,
+            Fold::Max => low,
+            Fold::Min => high,
+        }
+    }
+}
+
+fn evaluate_fold(call: &Invocation, fold: Fold) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let axes = axis_list("axes", call.signature.ints("axes"), x.rank())?;
+    let kept: Vec<usize> =
+        (0..x.rank()).map(|axis| if axes.contains(&axis) { 1 } else { x.shape[axis] }).collect();
+    let folded: usize = axes.iter().map(|axis| x.shape[*axis]).product();
+    // For every element of x the element of the result it goes to.
+    let targets = strided(&x.shape, &broadcast_strides(&kept, &x.shape), 0);
+    let (shape, count) = (call.result_shape(0)?, kept.iter().product());
+    if x.element.is_float() {
+        let mut sums = vec![fold.real_start(); count];
+        for (target, value) in targets.into_iter().zip(floats(x)) {
+            sums[target] = fold.real(sums[target], value);
+        }
+        if fold == Fold::Mean {
+            sums.iter_mut().for_each(|sum| *sum /= folded as f64);
+        }
+        return Ok(vec![Tensor::from_floats(x.element, &shape, sums)]);
+    }
+    let compares = matches!(fold, Fold::Max | Fold::Min);
+    let flip = if x.element == Element::U64 && compares { i64::MIN } else { 0 };
+    let mut sums = vec![fold.integer_start(x.element); count];
+    for (target, value) in targets.into_iter().zip(integers(x).iter()) {
+        sums[target] = fold.integer(sums[target], value ^ flip);
+    }
+    if fold == Fold::Mean {
+        let mean = |sum: i64| sum.checked_div(folded as i64).unwrap_or(0);
+        sums.iter_mut().for_each(|sum| *sum = mean(*sum));
+    }
+    Ok(vec![from_integers(x.element, &shape, sums.into_iter().map(|sum| sum ^ flip).collect())])
+}
+
+fn evaluate_cumulative(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let axis = call.signature.axis("axis", -1, x.rank())?;
+    let fold = if call.signature.str("function", "sum") == "prod" { Fold::Product } else { Fold::Sum };
+    let (exclusive, reverse) =
+        (call.signature.bool("exclusive", false), call.signature.bool("reverse", false));
+    let (outer, dim, inner) = around(&x.shape, axis);
+    fn run<T: Copy + Default>(
+        values: &[T],
+        (outer, dim, inner): (usize, usize, usize),
+        (exclusive, reverse): (bool, bool),
+        start: T,
+        f: impl Fn(T, T) -> T,
+    ) -> Vec<T> {
+        let mut results = vec![T::default(); values.len()];
+        for (before, after) in (0..outer).flat_map(|before| (0..inner).map(move |after| (before, after))) {
+            let mut sum = start;
+            for step in 0..dim {
+                let at = if reverse { dim - 1 - step } else { step };
+                let place = (before * dim + at) * inner + after;
+                let next = f(sum, values[place]);
+                results[place] = if exclusive { sum } else { next };
+                sum = next;
+            }
+        }
+        results
+    }
+    let (extent, ways) = ((outer, dim, inner), (exclusive, reverse));
+    Ok(vec![if x.element.is_float() {
+        let values = run(&floats(x), extent, ways, fold.real_start(), |a, b| fold.real(a, b));
+        Tensor::from_floats(x.element, &x.shape, values)
+    } else {
+        let start = fold.integer_start(x.element);
+        from_integers(x.element, &x.shape, run(&integers(x), extent, ways, start, |a, b| fold.integer(a, b)))
+    }])
 }

@@ -6,12 +6,16 @@
 //! %c = "core.slice"(%b) <{starts = [0, 0, 0, 8], steps = array<i64: 1, 1, 1, 1>}> : (..) -> tensor<1x4x?x8xf32, ["seq"]>
 //! ```
 
-use super::support::{differ, expect_broadcast, expect_dim, expect_element, one, requested, signature_dims};
+use super::support::{
+    broadcast_to, differ, dims_attribute, expect_broadcast, expect_dim, expect_element, one, requested,
+    signature_dims, strided,
+};
 use crate::dim::Dim;
 use crate::op_def::{
-    AttributeRule, Infer, OpDef, Signature, Traits, TypeRule, attribute, normalize_axis, optional,
-    optional_attribute, value, variadic,
+    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
+    normalize_axis, optional, optional_attribute, value, variadic,
 };
+use crate::tensor::{Data, Tensor, strides_of};
 use crate::types::{TensorType, Type};
 
 const MOVEMENT: Traits = Traits::PURE.with(Traits::DATA_MOVEMENT);
@@ -25,6 +29,7 @@ pub static RESHAPE: OpDef = OpDef {
     results: &[value("result", TypeRule::Tensor)],
     traits: MOVEMENT,
     verify: Some(verify_reshape),
+    evaluate: Evaluate::With(evaluate_reshape),
     ..OpDef::DEFAULT
 };
 
@@ -37,6 +42,7 @@ pub static TRANSPOSE: OpDef = OpDef {
     attributes: &[attribute("permutation", AttributeRule::Ints)],
     traits: MOVEMENT,
     infer: Infer::With(infer_transpose),
+    evaluate: Evaluate::With(evaluate_transpose),
     ..OpDef::DEFAULT
 };
 
@@ -48,6 +54,7 @@ pub static BROADCAST: OpDef = OpDef {
     results: &[value("result", TypeRule::Tensor)],
     traits: MOVEMENT,
     verify: Some(verify_broadcast),
+    evaluate: Evaluate::With(evaluate_broadcast),
     ..OpDef::DEFAULT
 };
 
@@ -61,6 +68,7 @@ pub static SLICE: OpDef = OpDef {
     attributes: &[attribute("starts", AttributeRule::Dims), attribute("steps", AttributeRule::Ints)],
     traits: MOVEMENT,
     verify: Some(verify_slice),
+    evaluate: Evaluate::With(evaluate_slice),
     ..OpDef::DEFAULT
 };
 
@@ -73,6 +81,7 @@ pub static CONCAT: OpDef = OpDef {
     attributes: &[attribute("axis", AttributeRule::Int)],
     traits: MOVEMENT,
     infer: Infer::With(infer_concat),
+    evaluate: Evaluate::With(evaluate_concat),
     ..OpDef::DEFAULT
 };
 
@@ -90,6 +99,7 @@ pub static PAD: OpDef = OpDef {
     ],
     traits: MOVEMENT,
     infer: Infer::With(infer_pad),
+    evaluate: Evaluate::With(evaluate_pad),
     ..OpDef::DEFAULT
 };
 
@@ -217,4 +227,138 @@ pub(super) fn axis_list(name: &str, axes: &[i64], rank: usize) -> Result<Vec<usi
         found.push(at);
     }
     Ok(found)
+}
+
+fn evaluate_reshape(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, shape) = (call.operand(0), call.result_shape(0)?);
+    if x.len() != shape.iter().product::<usize>() {
+        return Err(format!("element counts differ: {} and {shape:?}", x.len()));
+    }
+    Ok(vec![Tensor { element: x.element, shape, data: x.data.clone() }])
+}
+
+fn evaluate_transpose(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, permutation) = (call.operand(0), call.signature.ints("permutation"));
+    let strides = strides_of(&x.shape);
+    let shape: Vec<usize> = permutation.iter().map(|axis| x.shape[*axis as usize]).collect();
+    let steps: Vec<isize> = permutation.iter().map(|axis| strides[*axis as usize] as isize).collect();
+    let indices = strided(&shape, &steps, 0);
+    Ok(vec![x.pick(&shape, |index| indices[index])])
+}
+
+fn evaluate_broadcast(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    Ok(vec![broadcast_to(call.operand(0), &call.result_shape(0)?)?.into_owned()])
+}
+
+fn evaluate_slice(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (x, shape) = (call.operand(0), call.result_shape(0)?);
+    let (starts, steps) = (dims_attribute(call, "starts")?, call.signature.ints("steps"));
+    let strides = strides_of(&x.shape);
+    if !shape.contains(&0) {
+        for axis in 0..x.rank() {
+            let last = starts[axis] + (shape[axis] as i64 - 1) * steps[axis];
+            for index in [starts[axis], last] {
+                if !(0..x.shape[axis] as i64).contains(&index) {
+                    let dim = x.shape[axis];
+                    return Err(format!("index {index} is out of range for dimension {axis} of {dim}"));
+                }
+            }
+        }
+    }
+    let offset = (0..x.rank()).map(|axis| starts[axis] as isize * strides[axis] as isize).sum();
+    let strides: Vec<isize> =
+        (0..x.rank()).map(|axis| steps[axis] as isize * strides[axis] as isize).collect();
+    let indices = strided(&shape, &strides, offset);
+    Ok(vec![x.pick(&shape, |index| indices[index])])
+}
+
+fn evaluate_concat(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let parts = call.all(0);
+    let first = *parts.first().ok_or("'core.concat' needs an operand")?;
+    let axis = call.signature.axis("axis", 0, first.rank())?;
+    let mut shape = first.shape.clone();
+    for part in &parts[1..] {
+        let others = (0..first.rank()).filter(|at| *at != axis);
+        if part.rank() != first.rank() || others.into_iter().any(|at| part.shape[at] != first.shape[at]) {
+            return Err(format!("shapes {:?} and {:?} do not join on axis {axis}", first.shape, part.shape));
+        }
+        shape[axis] += part.shape[axis];
+    }
+    let outer = first.shape[..axis].iter().product();
+    let widths: Vec<usize> = parts.iter().map(|part| part.shape[axis..].iter().product()).collect();
+    fn join<T: Copy>(parts: Vec<&[T]>, outer: usize, widths: &[usize]) -> Vec<T> {
+        let mut joined = Vec::with_capacity(outer * widths.iter().sum::<usize>());
+        for row in 0..outer {
+            for (part, width) in parts.iter().zip(widths) {
+                joined.extend_from_slice(&part[row * width..(row + 1) * width]);
+            }
+        }
+        joined
+    }
+    macro_rules! joined {
+        ($variant:ident) => {{
+            let slices = parts.iter().map(|part| match &part.data {
+                Data::$variant(values) => Ok(values.as_slice()),
+                _ => Err(format!("element types differ: {} and {}", first.element, part.element)),
+            });
+            Data::$variant(join(slices.collect::<Result<_, _>>()?, outer, &widths))
+        }};
+    }
+    let data = match &first.data {
+        Data::F32(_) => joined!(F32),
+        Data::F64(_) => joined!(F64),
+        Data::I64(_) => joined!(I64),
+    };
+    Ok(vec![Tensor { element: first.element, shape, data }])
+}
+
+/// Where element `at` of a padded axis comes from, `at` counted from the first element of x; `None` for the fill value.
+fn pad_source(mode: &str, at: i64, dim: i64) -> Option<usize> {
+    if (0..dim).contains(&at) {
+        return Some(at as usize);
+    }
+    let source = match mode {
+        "edge" => at.clamp(0, dim - 1),
+        "wrap" => at.rem_euclid(dim),
+        "reflect" if dim == 1 => 0,
+        "reflect" => {
+            let folded = at.rem_euclid(2 * (dim - 1));
+            if folded < dim { folded } else { 2 * (dim - 1) - folded }
+        }
+        _ => return None,
+    };
+    Some(source as usize)
+}
+
+fn evaluate_pad(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let (low, high) = (dims_attribute(call, "low")?, dims_attribute(call, "high")?);
+    let mode = call.signature.str("mode", "constant");
+    let strides = strides_of(&x.shape);
+    // One past the end stands for the fill value.
+    let fill_index = x.len();
+    let (mut shape, mut indices) = (Vec::new(), vec![0usize]);
+    for axis in 0..x.rank() {
+        let dim = x.shape[axis] as i64;
+        let padded = usize::try_from(dim + low[axis] + high[axis])
+            .map_err(|_| format!("padding removes more than dimension {axis} of {dim} has"))?;
+        if dim == 0 && padded > 0 && mode != "constant" {
+            return Err(format!("dimension {axis} is empty: there is nothing to pad it with by '{mode}'"));
+        }
+        let sources: Vec<Option<usize>> =
+            (0..padded as i64).map(|at| pad_source(mode, at - low[axis], dim)).collect();
+        let step = |base: usize, source: &Option<usize>| match source {
+            Some(at) if base != fill_index => base + at * strides[axis],
+            _ => fill_index,
+        };
+        indices = indices.iter().flat_map(|base| sources.iter().map(move |at| step(*base, at))).collect();
+        shape.push(padded);
+    }
+    let mut extended = x.clone();
+    match (&mut extended.data, call.get(1)) {
+        (Data::F32(values), fill) => values.push(fill.map_or(0.0, |fill| fill.float(0) as f32)),
+        (Data::F64(values), fill) => values.push(fill.map_or(0.0, |fill| fill.float(0))),
+        (Data::I64(values), fill) => values.push(fill.map_or(0, |fill| fill.int(0))),
+    }
+    Ok(vec![extended.pick(&shape, |index| indices[index])])
 }
