@@ -6,7 +6,14 @@
 //!
 //! It must not know: files, ONNX, terminals, or how a command is executed.
 
+pub mod check_memory_plan;
+pub mod emit;
+pub mod fields;
+pub mod host;
+pub mod lower;
 pub mod lowering;
+pub mod place;
+pub mod placement;
 pub mod range;
 pub mod target;
 pub mod view;

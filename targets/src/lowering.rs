@@ -12,18 +12,24 @@
 //! }
 //! ```
 
+use crate::fields::Fields;
+use crate::placement::Placement;
 use crate::range::Ranges;
+use crate::target::Target;
 use crate::view::{View, row_major};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use tilewright_ir::attribute::{Attribute, Attributes, Elements};
 use tilewright_ir::builder::Builder;
+use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dialects::tile;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::{BlockId, Module, OpId, Operation, ValueId};
 use tilewright_ir::op_def::OpDef;
+use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::{TensorType, Type, ViewType};
 
 /// Engines by name, as `tile` ops and commands call them.
@@ -114,6 +120,14 @@ pub struct LoweringContext<'a> {
     pub(crate) views: BTreeMap<ValueId, View>,
     pub(crate) reserved: BTreeMap<ValueId, View>,
     pub(crate) constants: BTreeMap<Elements, View>,
+    /// Core values that are constant expressions.
+    pub(crate) folded: BTreeSet<ValueId>,
+    pub(crate) constant_functions: usize,
+    pub(crate) target: Option<&'static Target>,
+    pub(crate) problems: Diagnostics,
+    pub(crate) placement: Placement,
+    /// The tile ops that each row of the placement table made.
+    pub(crate) spans: Vec<Range<usize>>,
     loops: usize,
 }
 
@@ -131,6 +145,12 @@ impl<'a> LoweringContext<'a> {
             views: BTreeMap::new(),
             reserved: BTreeMap::new(),
             constants: BTreeMap::new(),
+            folded: BTreeSet::new(),
+            constant_functions: 0,
+            target: None,
+            problems: Diagnostics::new(),
+            placement: Placement::default(),
+            spans: Vec::new(),
             loops: 0,
         }
     }
@@ -140,6 +160,11 @@ impl<'a> LoweringContext<'a> {
     /// A core op.
     pub fn op(&self, op: OpId) -> &'a Operation {
         self.source.op(op)
+    }
+
+    /// The attributes of a core op.
+    pub fn fields(&self, op: OpId) -> Fields<'a> {
+        Fields(&self.source.op(op).attributes)
     }
 
     /// A result of a core op.
@@ -172,6 +197,11 @@ impl<'a> LoweringContext<'a> {
         }
         if let Some(elements) = self.elements(value) {
             let view = self.constant_elements(elements)?;
+            self.views.insert(value, view.clone());
+            return Ok(view);
+        }
+        if self.folded.contains(&value) {
+            let view = self.constant_expression(value)?;
             self.views.insert(value, view.clone());
             return Ok(view);
         }
@@ -271,6 +301,27 @@ impl<'a> LoweringContext<'a> {
         }
         self.constants.insert(elements.clone(), view.clone());
         Ok(view)
+    }
+
+    /// A constant of one element.
+    pub fn scalar(&mut self, element: Element, value: f64) -> Result<View, String> {
+        self.constant_elements(&Tensor::splat(element, &[], value).to_elements())
+    }
+
+    /// Declares a register; its name becomes a symbol of expressions.
+    pub(crate) fn declare_register(
+        &mut self,
+        name: &str,
+        minimum: i64,
+        maximum: i64,
+        role: &str,
+    ) -> Result<(), String> {
+        self.ranges.insert(name, minimum, maximum);
+        let mut builder = Builder::at_end(&mut self.tile, self.top);
+        builder.position = Some(self.declarations);
+        self.declarations += 1;
+        let op = builder.op(&tile::REGISTER).attribute("name", name).attribute("minimum", minimum);
+        op.attribute("maximum", maximum).attribute("role", role).build().map(|_| ())
     }
 
     /// Makes a declaration at the start of the function. Its layout is row-major by `capacity`, or by its known dimensions.

@@ -60,12 +60,16 @@ pub static CONSTANT: OpDef = OpDef {
 pub static ARGUMENT: OpDef = OpDef {
     name: "tile.argument",
     doc: "Memory that the caller sees, laid out row-major by `capacity`: an `input` or `output` of one run (space `io`), or a \
-          `state` that stays between runs (space `state`).",
+          `state` that stays between runs (space `state`): it is the model's input `name` before a run and its output `output_name`, of \
+          dimensions `output_dims`, after; `growing_axis` is the dimension that gets longer, if one does.",
     results: &[value("argument", TypeRule::View)],
     attributes: &[
         attribute("name", AttributeRule::Str),
         attribute("role", AttributeRule::OneOf(&["input", "output", "state"])),
         attribute("capacity", AttributeRule::Ints),
+        optional_attribute("output_name", AttributeRule::Str),
+        optional_attribute("output_dims", AttributeRule::Dims),
+        optional_attribute("growing_axis", AttributeRule::Int),
         optional_attribute("offset_bytes", AttributeRule::Int),
     ],
     verify: Some(verify_capacity),

@@ -1,0 +1,209 @@
+//! The constants of an artifact: equal ones once, by content, in the order of first use, and their bytes one after another.
+//!
+//! Nothing is copied or computed until [`Constant::bytes`] is asked for, tensor by tensor, while the artifact is written. It must not
+//! know files.
+//!
+//! ```text
+//! for constant in pool.constants() { writer.constant(&constant.info, &constant.bytes()?)?; }
+//! ```
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tilewright_ir::attribute::{Attribute, Elements};
+use tilewright_ir::evaluate;
+use tilewright_ir::module::{Module, OpId};
+use tilewright_ir::types::Type;
+use tilewright_runtime::stream::ConstantInfo;
+
+/// Constants begin at multiples of this, so that the widest vector load is aligned.
+pub const ALIGNMENT_BYTES: u64 = 64;
+
+/// One constant of the artifact.
+#[derive(Clone, Debug)]
+pub struct Constant {
+    /// Name, type and place.
+    pub info: ConstantInfo,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Elements(Elements),
+    /// A module that holds one function without arguments, to be evaluated.
+    Function(Arc<Module>, String),
+}
+
+impl Constant {
+    /// Its bytes, little-endian and packed: shared with the mapped model where they stand there as they are.
+    ///
+    /// # Errors
+    /// When its expression cannot be evaluated.
+    pub fn bytes(&self) -> Result<Bytes, String> {
+        match &self.source {
+            Source::Elements(elements) => Ok(elements.bytes().clone()),
+            Source::Function(module, name) => {
+                let mut values = evaluate::run(module, name, &[]).map_err(|error| error.to_string())?;
+                let value = values.pop().ok_or_else(|| format!("@{name} gives no value"))?;
+                Ok(Bytes::from(value.to_bytes()))
+            }
+        }
+    }
+}
+
+/// The constants so far; shared by all programs of an artifact.
+#[derive(Clone, Debug, Default)]
+pub struct ConstantPool {
+    constants: Vec<Constant>,
+    places: BTreeMap<[u8; 32], u64>,
+    end_bytes: u64,
+}
+
+impl ConstantPool {
+    /// No constants.
+    pub fn new() -> ConstantPool {
+        ConstantPool::default()
+    }
+
+    /// The constants, ascending by place.
+    pub fn constants(&self) -> &[Constant] {
+        &self.constants
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> u64 {
+        self.end_bytes
+    }
+
+    /// All bytes in one piece, for tests and for programs that are run without an artifact.
+    ///
+    /// # Errors
+    /// As [`Constant::bytes`].
+    pub fn image(&self) -> Result<Vec<u8>, String> {
+        let mut image = vec![0; self.end_bytes as usize];
+        for constant in &self.constants {
+            let start = constant.info.offset_bytes as usize;
+            let bytes = constant.bytes()?;
+            image[start..start + bytes.len()].copy_from_slice(&bytes);
+        }
+        Ok(image)
+    }
+
+    /// The place of a `tile.constant`, in bytes.
+    pub(crate) fn add(&mut self, module: &Module, op: OpId) -> Result<u64, String> {
+        let attributes = &module.op(op).attributes;
+        let value = module.result(op);
+        let Type::View(ty) = module.ty(value) else { return Err("a constant is not a memref".into()) };
+        let (source, key) = match attributes.get("value").and_then(Attribute::as_elements) {
+            Some(elements) => (Source::Elements(elements.clone()), hash_elements(elements)),
+            None => {
+                let Some(Attribute::Symbol(name)) = attributes.get("function") else {
+                    return Err("a constant has neither a value nor a function".into());
+                };
+                let function =
+                    module.function(name).ok_or_else(|| format!("there is no function @{name}"))?;
+                let key = hash_function(module, function);
+                (Source::Function(Arc::new(extract(module, function)), name.to_string()), key)
+            }
+        };
+        if let Some(place) = self.places.get(&key) {
+            return Ok(*place);
+        }
+        let shape: Vec<u64> = ty.shape.iter().map(|dim| dim.known().unwrap_or(0).max(0) as u64).collect();
+        let bytes = (shape.iter().product::<u64>() * ty.element.bits() as u64).div_ceil(8);
+        let element = super::runtime_element(ty.element)
+            .ok_or_else(|| format!("element type {} is not known to the command set", ty.element))?;
+        let offset_bytes = self.end_bytes.next_multiple_of(ALIGNMENT_BYTES);
+        let name = module.value(value).name.as_ref().map_or(String::new(), |name| name.to_string());
+        self.constants
+            .push(Constant { info: ConstantInfo { name, element, shape, offset_bytes, bytes }, source });
+        self.places.insert(key, offset_bytes);
+        self.end_bytes = offset_bytes + bytes;
+        Ok(offset_bytes)
+    }
+}
+
+fn hash_elements(elements: &Elements) -> [u8; 32] {
+    match elements {
+        Elements::Resource(resource) => resource.hash(),
+        Elements::Dense(_, bytes) => *blake3::hash(bytes).as_bytes(),
+    }
+}
+
+/// Hash of what a constant function computes: its ops in order, their operands by position, weights by content.
+fn hash_function(module: &Module, function: OpId) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut numbers = BTreeMap::new();
+    for op in &module.block(module.entry(function, 0)).ops {
+        let operation = module.op(*op);
+        hasher.update(operation.def.name.as_bytes());
+        for operand in &operation.operands {
+            let number: u64 = numbers.get(operand).copied().unwrap_or(u64::MAX);
+            hasher.update(&number.to_le_bytes());
+        }
+        for (name, attribute) in &operation.attributes {
+            hasher.update(name.as_bytes());
+            match attribute {
+                Attribute::Elements(elements) => hasher.update(&hash_elements(elements)),
+                other => hasher.update(format!("{other:?}").as_bytes()),
+            };
+        }
+        for result in &operation.results {
+            hasher.update(module.ty(*result).to_string().as_bytes());
+            numbers.insert(*result, numbers.len() as u64);
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// A module that holds a copy of one function.
+fn extract(module: &Module, function: OpId) -> Module {
+    let mut copy = Module::new();
+    let operation = module.op(function);
+    let body = copy.body();
+    let target =
+        copy.create_op(operation.def, &[], operation.attributes.clone(), &[], operation.location.clone());
+    let region = copy.add_region(target);
+    let block = copy.add_block(region, &[]);
+    copy.append(body, target);
+    let mut values = BTreeMap::new();
+    copy_block(module, module.entry(function, 0), &mut copy, block, &mut values);
+    copy
+}
+
+/// Copies the ops of a block (which have no regions) to the end of another module's block.
+pub(crate) fn copy_block(
+    from: &Module,
+    block: tilewright_ir::module::BlockId,
+    to: &mut Module,
+    target: tilewright_ir::module::BlockId,
+    values: &mut BTreeMap<tilewright_ir::module::ValueId, tilewright_ir::module::ValueId>,
+) {
+    for op in &from.block(block).ops {
+        copy_op(from, *op, to, target, values);
+    }
+}
+
+/// Copies one op without regions whose operands are in `values`.
+pub(crate) fn copy_op(
+    from: &Module,
+    op: OpId,
+    to: &mut Module,
+    target: tilewright_ir::module::BlockId,
+    values: &mut BTreeMap<tilewright_ir::module::ValueId, tilewright_ir::module::ValueId>,
+) {
+    let operation = from.op(op);
+    let operands: Vec<_> = operation.operands.iter().map(|operand| values[operand]).collect();
+    let types: Vec<Type> = operation.results.iter().map(|result| from.ty(*result).clone()).collect();
+    let copied = to.create_op(
+        operation.def,
+        &operands,
+        operation.attributes.clone(),
+        &types,
+        operation.location.clone(),
+    );
+    to.append(target, copied);
+    for (old, new) in operation.results.iter().zip(to.op(copied).results.clone()) {
+        values.insert(*old, new);
+    }
+}

@@ -1,0 +1,122 @@
+//! Rotary embedding and attention on the host: one flash step over all keys, with query heads that share keys as a batch dimension.
+
+use super::{HOST, HostRow, one_to_one};
+use crate::lowering::LoweringContext;
+use crate::view::View;
+use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
+use tilewright_ir::module::OpId;
+
+pub(super) static ROWS: &[HostRow] =
+    &[HostRow::new(&core::ROPE, rope), HostRow::new(&core::ATTENTION, attention)];
+
+fn rope(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let interleaved = context.fields(op).flag("interleaved", false);
+    let (destination, x) = one_to_one(context, op)?;
+    let table = |view: View| {
+        let mut dims = x.dims.clone();
+        if let (Some(last), Some(own)) = (dims.last_mut(), view.dims.last()) {
+            last.clone_from(own);
+        }
+        view.broadcast_to(&dims)
+    };
+    let (cos, sin) = (table(context.operand(op, 1)?), table(context.operand(op, 2)?));
+    let command = context.command(&tile::ROPE, HOST).view(&destination).view(&x).view(&cos).view(&sin);
+    command.attribute("interleaved", interleaved).emit()
+}
+
+fn attention(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let (destination, q) = one_to_one(context, op)?;
+    let (k, v) = (context.operand(op, 1)?, context.operand(op, 2)?);
+    let fields = context.fields(op);
+    let (heads, groups) = (known(&q.dims[1], "heads")?, known(&k.dims[1], "key heads")?);
+    let shared = heads / groups.max(1);
+    // [b, h, s, d] to [b, g, h / g, s, d]; keys repeat along the new axis.
+    let by_group =
+        |view: &View| view.split(1, shared).ok_or_else(|| format!("{heads} heads do not split by {groups}"));
+    let (destination, q) = (by_group(&destination)?, by_group(&q)?);
+    let repeat = Dim::Known(shared);
+    let (k, v) = (k.with_repeated_axis(2, &repeat), v.with_repeated_axis(2, &repeat));
+    let scores: Vec<Dim> = q.dims[..4].iter().cloned().chain([k.dims[3].clone()]).collect();
+    let offset = &k.dims[3] - &q.dims[3];
+    let (causal, window) = (fields.flag("causal", false), fields.int("window", -1));
+    if window == 0 {
+        return context.host_fill(&destination, 0.0);
+    }
+    let mut mask = context.optional(op, 3)?.map(|mask| grouped_mask(&mask, &scores, shared)).transpose()?;
+    if window > 0 && !causal {
+        mask = Some(window_mask(context, mask, &scores, &offset, window)?);
+    }
+    let rows = &q.dims[..4];
+    let accumulator = context.host_buffer(Element::F32, &destination.dims)?;
+    let (maximum, sum) = (context.host_buffer(Element::F32, rows)?, context.host_buffer(Element::F32, rows)?);
+    context.host_fill(&accumulator, 0.0)?;
+    match context.optional(op, 4)? {
+        Some(sinks) => {
+            let sinks = context.host_cast(&sinks, Element::F32)?;
+            let sinks = sinks.split(0, shared).ok_or("sinks do not split by heads")?.with_axis(2);
+            context.host_copy(&maximum, &sinks.broadcast_to(rows))?;
+            context.host_fill(&sum, 1.0)?;
+        }
+        None => {
+            context.host_fill(&maximum, f64::NEG_INFINITY)?;
+            context.host_fill(&sum, 0.0)?;
+        }
+    }
+    let mut command = context.command(&tile::ATTENTION, HOST).view(&accumulator).view(&maximum).view(&sum);
+    command = command.view(&q).view(&k).view(&v).maybe(mask.as_ref());
+    command = command.attribute("scale", fields.float("scale", 1.0)).attribute("group", 1i64);
+    command = command.attribute("softcap", fields.float("softcap", 0.0));
+    if causal {
+        command = command.dim("causal_offset", &offset).attribute("window", window.max(0));
+    }
+    command.emit()?;
+    context.command(&tile::ATTENTION_FINISH, HOST).view(&destination).view(&accumulator).view(&sum).emit()
+}
+
+fn known(dim: &Dim, what: &str) -> Result<i64, String> {
+    dim.known().ok_or_else(|| format!("the number of {what} must be known, found '{dim}'"))
+}
+
+/// A mask that broadcasts to [b, h, s, t], under [b, g, h / g, s, t].
+fn grouped_mask(mask: &View, scores: &[Dim], shared: i64) -> Result<View, String> {
+    let mut mask = mask.clone();
+    while mask.rank() < 4 {
+        mask = mask.with_axis(0);
+    }
+    let mask = if mask.dims[1] == Dim::Known(1) {
+        mask.with_axis(1)
+    } else {
+        mask.split(1, shared).ok_or("the mask's heads do not split by key heads")?
+    };
+    Ok(mask.broadcast_to(scores))
+}
+
+/// Keys left of the window are hidden: `j > i + offset - window`. Needed as a mask where there is no causal limit.
+fn window_mask(
+    context: &mut LoweringContext,
+    mask: Option<View>,
+    scores: &[Dim],
+    offset: &Dim,
+    window: i64,
+) -> Result<View, String> {
+    let (s, t) = (&scores[3], &scores[4]);
+    let first = context.host_buffer(Element::I64, std::slice::from_ref(s))?;
+    let keys = context.host_buffer(Element::I64, std::slice::from_ref(t))?;
+    let start = offset - &Dim::Known(window);
+    context.command(&tile::IOTA, HOST).view(&first).attribute("axis", 0i64).dim("start", &start).emit()?;
+    context.command(&tile::IOTA, HOST).view(&keys).attribute("axis", 0i64).emit()?;
+    let visible = context.host_buffer(Element::Bool, &[s.clone(), t.clone()])?;
+    context.host_binary("gt", &visible, &keys, &first.with_axis(1))?;
+    let visible = visible.broadcast_to(scores);
+    let Some(mask) = mask else { return Ok(visible) };
+    let both = context.host_buffer(mask.element, scores)?;
+    if mask.element == Element::Bool {
+        context.host_binary("and", &both, &mask, &visible)?;
+    } else {
+        let hidden = context.scalar(mask.element, f64::NEG_INFINITY)?.broadcast_to(scores);
+        context.command(&tile::SELECT, HOST).view(&both).view(&visible).view(&mask).view(&hidden).emit()?;
+    }
+    Ok(both)
+}

@@ -1,0 +1,270 @@
+//! Control flow on the host: conditions and loops of commands, carried values in buffers that outlive an iteration.
+
+use super::HostRow;
+use crate::lowering::LoweringContext;
+use crate::view::View;
+use tilewright_ir::attribute::Attribute;
+use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
+use tilewright_ir::module::{BlockId, OpId, Source, ValueId};
+use tilewright_ir::op_def::normalize_axis;
+
+pub(super) static ROWS: &[HostRow] = &[
+    HostRow::regions(&core::IF, condition),
+    HostRow::regions(&core::LOOP, repeat),
+    HostRow::regions(&core::SCAN, scan),
+];
+
+/// Iterations that a loop without a known trip count may run.
+const TRIPS_MAX: i64 = i32::MAX as i64;
+
+fn yielded(context: &LoweringContext, block: BlockId) -> Vec<ValueId> {
+    let end = context.source.terminator(block);
+    end.map(|end| context.op(end).operands.to_vec()).unwrap_or_default()
+}
+
+/// Lowers a kernel's ops in place: its arguments are the operands, its results what it yields.
+pub(crate) fn inline_kernel(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let block = context.source.entry(op, 0);
+    let operation = context.op(op);
+    for (argument, operand) in context.source.block(block).arguments.iter().zip(&operation.operands) {
+        let view = context.view(*operand)?;
+        context.views.insert(*argument, view);
+    }
+    let values = yielded(context, block);
+    for (value, result) in values.iter().zip(&operation.results) {
+        let place = context.reserved.get(result).cloned();
+        if let Some(place) = place
+            && is_made_in(context, *value, block)
+        {
+            context.reserved.entry(*value).or_insert(place);
+        }
+    }
+    context.lower_block(block);
+    for (value, result) in values.iter().zip(&operation.results) {
+        let view = context.view(*value)?;
+        context.define(*result, view)?;
+    }
+    Ok(())
+}
+
+fn is_made_in(context: &LoweringContext, value: ValueId, block: BlockId) -> bool {
+    match context.source.value(value).source {
+        Source::Result(op, _) => context.op(op).parent == Some(block) && !context.folded.contains(&value),
+        Source::Argument(..) => false,
+    }
+}
+
+/// One truth value or number as a scalar view.
+fn scalar(view: &View) -> Result<View, String> {
+    view.reshape(&[]).ok_or_else(|| "a condition or trip count must be one element".to_string())
+}
+
+fn condition(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let condition = scalar(&context.operand(op, 0)?)?;
+    let results = context.op(op).results.clone();
+    let places = results.iter().map(|result| context.destination(*result)).collect::<Result<Vec<_>, _>>()?;
+    let condition = context.value(&condition)?;
+    let branch = context.builder().op(&tile::IF).operand(condition).build()?;
+    for region in 0..2 {
+        let block = context.source.entry(op, region);
+        context.in_region(branch, region, |context| {
+            let values = yielded(context, block);
+            for (value, place) in values.iter().zip(&places) {
+                if is_made_in(context, *value, block) {
+                    context.reserved.entry(*value).or_insert_with(|| place.clone());
+                }
+            }
+            context.lower_block(block);
+            for (value, place) in values.iter().zip(&places) {
+                let view = context.view(*value)?;
+                context.host_copy(place, &view)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Carried values of a loop: buffers that start with the initial values.
+fn carried_places(
+    context: &mut LoweringContext,
+    results: &[ValueId],
+    initial: &[ValueId],
+) -> Result<Vec<View>, String> {
+    let mut places = Vec::new();
+    for (result, initial) in results.iter().zip(initial) {
+        let place = context.destination(*result)?;
+        let view = context.view(*initial)?;
+        context.host_copy(&place, &view)?;
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// Brings yielded values to the carried places, all at once: one that lies in a carried buffer is copied aside first.
+fn carry(context: &mut LoweringContext, values: &[ValueId], places: &[View]) -> Result<(), String> {
+    let mut moves = Vec::new();
+    for (value, place) in values.iter().zip(places) {
+        let mut view = context.view(*value)?;
+        if view == *place {
+            continue;
+        }
+        if places.iter().any(|other| other.buffer == view.buffer) {
+            let aside = context.host_buffer(view.element, &view.dims)?;
+            context.host_copy(&aside, &view)?;
+            view = aside;
+        }
+        moves.push((place, view));
+    }
+    for (place, view) in moves {
+        context.host_copy(place, &view)?;
+    }
+    Ok(())
+}
+
+/// Stacks what an iteration yields along axis 0.
+fn stack(
+    context: &mut LoweringContext,
+    values: &[ValueId],
+    places: &[View],
+    index: &Dim,
+) -> Result<(), String> {
+    for (value, place) in values.iter().zip(places) {
+        let view = context.view(*value)?;
+        context.host_copy(&place.at(0, index), &view)?;
+    }
+    Ok(())
+}
+
+/// The trip count as a loop limit, and its largest value. A count in memory is clamped and read into a register.
+fn trip_limit(context: &mut LoweringContext, op: OpId) -> Result<(Dim, i64), String> {
+    let Some(value) = context.source.operand_at(op, 0) else { return Ok((Dim::Known(TRIPS_MAX), TRIPS_MAX)) };
+    if let Some(elements) = context.elements(value) {
+        let count = tilewright_ir::tensor::Tensor::from_elements(elements)?;
+        let count = if count.is_empty() { 0 } else { count.int(0).clamp(0, TRIPS_MAX) };
+        return Ok((Dim::Known(count), count));
+    }
+    if let Some(size) = context.source.producer_of(value, &core::SIZE) {
+        let count = context.fields(size).dim("value")?;
+        let maximum = context.maximum(&count)?;
+        return Ok((count, maximum));
+    }
+    // Scanned results bound the count: more would not fit them.
+    let results = &context.op(op).results;
+    let carried = context.source.operands_at(op, 2).len();
+    let lengths = results[carried..].iter().filter_map(|value| context.source.tensor(*value)?.shape.first());
+    let maximum = lengths.filter_map(|dim| context.ranges.maximum(dim)).min().unwrap_or(TRIPS_MAX);
+    let count = scalar(&context.view(value)?)?;
+    let clamped = context.host_buffer(count.element, &[])?;
+    let (low, high) = (context.scalar(count.element, 0.0)?, context.scalar(count.element, maximum as f64)?);
+    context.host_binary("max", &clamped, &count, &low)?;
+    context.host_binary("min", &clamped, &clamped, &high)?;
+    let register = context.new_symbol("trips");
+    context.declare_register(&register, 0, maximum, "scratch")?;
+    let source = context.value(&clamped)?;
+    context
+        .builder()
+        .op(&tile::SET_REGISTER)
+        .operand(source)
+        .attribute("register", register.as_str())
+        .build()?;
+    Ok((Dim::symbol(&register), maximum))
+}
+
+fn repeat(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let initial = context.source.operands_at(op, 2).to_vec();
+    let results = context.op(op).results.to_vec();
+    let carried = carried_places(context, &results[..initial.len()], &initial)?;
+    let scanned = results[initial.len()..]
+        .iter()
+        .map(|result| context.destination(*result))
+        .collect::<Result<Vec<_>, _>>()?;
+    let keep_going = context.host_buffer(Element::Bool, &[])?;
+    match context.optional(op, 1)? {
+        Some(condition) => context.host_copy(&keep_going, &scalar(&condition)?)?,
+        None => context.host_fill(&keep_going, 1.0)?,
+    }
+    let (limit, maximum) = trip_limit(context, op)?;
+    let variable = context.new_symbol("i");
+    context.ranges.insert(&variable, 0, (maximum - 1).max(0));
+    let outer = context
+        .builder()
+        .op(&tile::LOOP)
+        .attribute("variable", variable.as_str())
+        .attribute("limit", Attribute::dim(&limit))
+        .build()?;
+    let block = context.source.entry(op, 0);
+    let arguments = context.source.block(block).arguments.clone();
+    context.in_region(outer, 0, |context| {
+        let condition = context.value(&keep_going)?;
+        context.builder().op(&tile::BREAK_UNLESS).operand(condition).build()?;
+        let index = Dim::symbol(&variable);
+        let counter = context.host_buffer(Element::I64, &[])?;
+        let name = context.value(&counter)?;
+        context
+            .builder()
+            .op(&tile::STORE_EXPRESSION)
+            .operand(name)
+            .attribute("value", Attribute::dim(&index))
+            .build()?;
+        let given = [counter, keep_going.clone()].into_iter().chain(carried.iter().cloned());
+        for (argument, view) in arguments.iter().zip(given) {
+            // Some exporters give the counter or the condition a dimension of 1.
+            let dims = context.ty(*argument)?.shape.to_vec();
+            let view = if view.dims == dims {
+                view
+            } else {
+                view.reshape(&dims).ok_or("a loop argument has another shape")?
+            };
+            context.views.insert(*argument, view);
+        }
+        context.lower_block(block);
+        let values = yielded(context, block);
+        stack(context, &values[1 + carried.len()..], &scanned, &index)?;
+        let condition = scalar(&context.view(values[0])?)?;
+        let mut places = carried.clone();
+        places.push(keep_going.clone());
+        // The condition moves with the carried values: it may be read from one.
+        let mut all = values[1..1 + carried.len()].to_vec();
+        all.push(values[0]);
+        context.views.insert(values[0], condition);
+        carry(context, &all, &places)
+    })
+}
+
+fn scan(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let fields = context.fields(op);
+    let operands = context.op(op).operands.to_vec();
+    let carried_count = (fields.int("carried_count", 0).max(0) as usize).min(operands.len());
+    let results = context.op(op).results.to_vec();
+    let carried = carried_places(context, &results[..carried_count], &operands[..carried_count])?;
+    let stacked = results[carried_count..]
+        .iter()
+        .map(|result| context.destination(*result))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut sliced = Vec::new();
+    for (at, value) in operands[carried_count..].iter().enumerate() {
+        let view = context.view(*value)?;
+        let axis = fields.ints("axes").get(at).copied().unwrap_or(0);
+        let axis =
+            normalize_axis(axis, view.rank()).ok_or_else(|| format!("scan axis {axis} is out of range"))?;
+        let reversed = fields.ints("reverse").get(at).copied().unwrap_or(0) != 0;
+        sliced.push((if reversed { view.reversed(axis) } else { view }, axis));
+    }
+    let (first, axis) = sliced.first().ok_or("a scan needs something to scan")?;
+    let limit = first.dims[*axis].clone();
+    let block = context.source.entry(op, 0);
+    let arguments = context.source.block(block).arguments.clone();
+    context.for_loop(&limit, 1, |context, index| {
+        let given = carried.iter().cloned().chain(sliced.iter().map(|(view, axis)| view.at(*axis, index)));
+        for (argument, view) in arguments.iter().zip(given) {
+            context.views.insert(*argument, view);
+        }
+        context.lower_block(block);
+        let values = yielded(context, block);
+        stack(context, &values[carried_count..], &stacked, index)?;
+        carry(context, &values[..carried_count], &carried)
+    })
+}

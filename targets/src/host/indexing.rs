@@ -1,0 +1,82 @@
+//! Ops that choose elements by data: one command each.
+
+use super::{HOST, HostRow, one_to_one};
+use crate::lowering::LoweringContext;
+use crate::view::View;
+use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::element::Element;
+use tilewright_ir::module::OpId;
+
+pub(super) static ROWS: &[HostRow] = &[
+    HostRow::new(&core::GATHER, gather),
+    HostRow::new(&core::GATHER_ELEMENTS, gather),
+    HostRow::new(&core::GATHER_ND, gather_nd),
+    HostRow::new(&core::SCATTER_ELEMENTS, scatter),
+    HostRow::new(&core::SCATTER_ND, scatter),
+    HostRow::new(&core::TOP_K, top_k),
+    HostRow::new(&core::ARG_REDUCE, arg_reduce),
+];
+
+/// Indices as the commands take them.
+fn indices(context: &mut LoweringContext, op: OpId) -> Result<View, String> {
+    let indices = context.operand(op, 1)?;
+    match indices.element {
+        Element::I64 | Element::I32 => Ok(indices),
+        _ => context.host_cast(&indices, Element::I64),
+    }
+}
+
+fn gather(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let def = if context.op(op).def == &core::GATHER { &tile::GATHER } else { &tile::GATHER_ELEMENTS };
+    let indices = indices(context, op)?;
+    let (destination, x) = one_to_one(context, op)?;
+    let axis = context.fields(op).axis("axis", 0, x.rank())?;
+    context.command(def, HOST).view(&destination).view(&x).view(&indices).attribute("axis", axis).emit()
+}
+
+fn gather_nd(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let indices = indices(context, op)?;
+    let (destination, x) = one_to_one(context, op)?;
+    let batch_dims = context.fields(op).int("batch_dims", 0);
+    let command = context.command(&tile::GATHER_ND, HOST).view(&destination).view(&x).view(&indices);
+    command.attribute("batch_dims", batch_dims).emit()
+}
+
+fn scatter(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let is_nd = context.op(op).def == &core::SCATTER_ND;
+    let indices = indices(context, op)?;
+    let updates = context.operand(op, 2)?;
+    let (destination, x) = one_to_one(context, op)?;
+    context.host_copy(&destination, &x)?;
+    let fields = context.fields(op);
+    let reduction = fields.text("reduction", "none");
+    let axis = if is_nd { 0 } else { fields.axis("axis", 0, x.rank())? };
+    let def = if is_nd { &tile::SCATTER_ND } else { &tile::SCATTER_ELEMENTS };
+    let command = context.command(def, HOST).view(&destination).view(&indices).view(&updates);
+    let command = command.attribute("reduction", reduction);
+    if is_nd { command.emit() } else { command.attribute("axis", axis).emit() }
+}
+
+fn top_k(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let (values, x) = one_to_one(context, op)?;
+    let indices = context.destination(context.result(op, 1))?;
+    let fields = context.fields(op);
+    let axis = fields.axis("axis", -1, x.rank())?;
+    let command = context.command(&tile::TOP_K, HOST).view(&values).view(&indices).view(&x);
+    command.attribute("axis", axis).attribute("largest", fields.flag("largest", true)).emit()
+}
+
+fn arg_reduce(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let (mut destination, x) = one_to_one(context, op)?;
+    let fields = context.fields(op);
+    let axis = fields.axis("axis", 0, x.rank())?;
+    if destination.rank() < x.rank() {
+        destination = destination.with_axis(axis);
+    }
+    let command = context.command(&tile::ARG_REDUCE, HOST).view(&destination).view(&x);
+    command
+        .attribute("function", fields.text("function", "max"))
+        .attribute("axis", axis)
+        .attribute("select_last", fields.flag("select_last", false))
+        .emit()
+}

@@ -1,0 +1,229 @@
+//! The driver: one function of core IR (kernels formed or not) to a program, with the table of what runs where.
+//!
+//! Every op is offered to the target's rows in order, then to the host's. A kernel goes to the target as a whole, or its ops one by
+//! one. Symbols left in the types become registers with a declared maximum. Ops on constants alone become constant expressions.
+//!
+//! ```text
+//! let mut constants = ConstantPool::new();
+//! let compiled = compile_function(&module, "main", &HOST, &machine, &Options::named("main"), &mut constants)?;
+//! ```
+
+mod constant_fold;
+mod cost;
+mod interface;
+
+use crate::check_memory_plan::check_memory_plan;
+use crate::emit::constants::ConstantPool;
+use crate::host;
+use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
+use crate::place::{Capacities, SpaceBytes, place};
+use crate::placement::{Placement, PlacementRow};
+use crate::target::Target;
+use std::collections::BTreeMap;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::dialects::{builtin, core};
+use tilewright_ir::module::{BlockId, Module, OpId};
+use tilewright_ir::op_def::Traits;
+use tilewright_runtime::stream::Program;
+
+/// How to compile a function.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Name of the program in the artifact.
+    pub name: String,
+    /// Tokens per run, 0 when it is not about tokens.
+    pub chunk_length: u32,
+    /// Largest length of growing states: given, state pairs whose length is symbolic stay in place between runs.
+    pub context_window: Option<i64>,
+    /// Range of each symbol left in the function's types, inclusive.
+    pub symbols: BTreeMap<String, (i64, i64)>,
+}
+
+impl Options {
+    /// A static function under a name.
+    pub fn named(name: &str) -> Options {
+        Options { name: name.to_string(), ..Options::default() }
+    }
+}
+
+/// What a function became.
+pub struct Compiled {
+    /// Tile IR before memory was planned.
+    pub tile: Module,
+    /// Tile IR with `offset_bytes`.
+    pub placed: Module,
+    /// Bytes per space.
+    pub spaces: SpaceBytes,
+    /// The program.
+    pub program: Program,
+    /// What runs where.
+    pub placement: Placement,
+}
+
+/// Compiles one function.
+///
+/// # Errors
+/// Every op that nothing can run (all of them, not the first), a symbol without a range, or a space that is too small.
+pub fn compile_function(
+    module: &Module,
+    function: &str,
+    target: &'static Target,
+    capacities: &Capacities,
+    options: &Options,
+    constants: &mut ConstantPool,
+) -> Result<Compiled, Diagnostics> {
+    let (tile, placement) = lower_function(module, function, target, options)?;
+    let one = |diagnostic| vec![diagnostic];
+    let mut placed = tile.clone();
+    let main = placed.function(function).ok_or_else(|| no_function(function))?;
+    let spaces = place(&mut placed, main, capacities).map_err(one)?;
+    check_memory_plan(&placed, main, capacities).map_err(one)?;
+    let program = crate::emit::emit(&placed, main, &options.name, options.chunk_length, &spaces, constants)
+        .map_err(one)?;
+    Ok(Compiled { tile, placed, spaces, program, placement })
+}
+
+fn no_function(name: &str) -> Diagnostics {
+    vec![Diagnostic::error(Default::default(), format!("there is no function @{name}"))]
+}
+
+/// Lowers one function to tile IR, and says what runs where.
+///
+/// # Errors
+/// As [`compile_function`].
+pub fn lower_function(
+    module: &Module,
+    function: &str,
+    target: &'static Target,
+    options: &Options,
+) -> Result<(Module, Placement), Diagnostics> {
+    let source = module.function(function).ok_or_else(|| no_function(function))?;
+    let mut tile = Module::new();
+    let (body, attributes) = (tile.body(), interface::tile_function_attributes(function));
+    let main = tile.create_op(&builtin::FUNCTION, &[], attributes, &[], module.op(source).location.clone());
+    let region = tile.add_region(main);
+    let block = tile.add_block(region, &[]);
+    tile.append(body, main);
+    let one = |diagnostic| vec![diagnostic];
+    let ranges = interface::symbol_ranges(module, source, options).map_err(one)?;
+    let mut context = LoweringContext::new(module, tile, block, ranges);
+    context.folded = constant_fold::foldable(module, source);
+    context.target = Some(target);
+    let ends = interface::declare(&mut context, source, options)
+        .map_err(|what| one(Diagnostic::error(module.op(source).location.clone(), what)))?;
+    context.lower_block(module.entry(source, 0));
+    if context.problems.is_empty() {
+        let finished = interface::finish(&mut context, source, &ends);
+        if let Err(what) = finished {
+            context.problems.push(Diagnostic::unsupported(module.op(source).location.clone(), what));
+        }
+    }
+    if !context.problems.is_empty() {
+        return Err(context.problems);
+    }
+    let mut placement = std::mem::take(&mut context.placement);
+    cost::estimate(&context.tile, main, &context.spans, &mut placement);
+    let mut tile = context.tile;
+    let end = tile.create_op(&builtin::RETURN, &[], Default::default(), &[], Default::default());
+    tile.append(block, end);
+    Ok((tile, placement))
+}
+
+impl LoweringContext<'_> {
+    /// Lowers the ops of a core block up to its terminator. Problems are collected, so that one run reports all of them.
+    pub(crate) fn lower_block(&mut self, block: BlockId) {
+        for op in &self.source.block(block).ops {
+            let operation = self.source.op(*op);
+            if operation.def.is(Traits::TERMINATOR) {
+                break;
+            }
+            if operation.def.is(Traits::CONSTANT)
+                || operation.results.iter().any(|value| self.folded.contains(value))
+            {
+                continue;
+            }
+            let outer = std::mem::replace(&mut self.location, operation.location.clone());
+            if let Err(what) = self.lower_op(*op) {
+                let name = operation.def.name;
+                self.problems.push(Diagnostic::unsupported(
+                    operation.location.clone(),
+                    format!("'{name}' cannot be lowered: {what}"),
+                ));
+                // Later ops may use the results: they get places, so that only real problems are reported.
+                for value in &operation.results {
+                    let _ = self.destination(*value);
+                }
+            }
+            self.location = outer;
+        }
+    }
+
+    fn lower_op(&mut self, op: OpId) -> Result<(), String> {
+        let (subject, label) = self.subject(op);
+        let mut reason = String::new();
+        let target = self.target;
+        if let Some(target) = target {
+            for row in target.lowerings.iter().filter(|row| row.subject == subject) {
+                let place = PlaceContext { module: self.source, op, ranges: &self.ranges };
+                match (row.place)(&place) {
+                    Ok(()) => return self.run_row(row, op, target.name, label, String::new()),
+                    Err(why) => reason = why,
+                }
+            }
+            if reason.is_empty() && !target.lowerings.is_empty() {
+                reason = format!("{} has no lowering for {label}", target.name);
+            }
+        }
+        match subject {
+            // Its ops are offered one by one; each says for itself where it runs.
+            Subject::Kernel(_) => host::inline_kernel(self, op),
+            Subject::Op(def) => {
+                let row = host::find(def);
+                let row = row.ok_or_else(|| format!("the host has no lowering for {label}"))?;
+                if row.is_free || row.has_regions {
+                    return (row.lower)(self, op);
+                }
+                let row = Lowering { subject, place: |_| Ok(()), lower: row.lower };
+                self.run_row(&row, op, "host", label, reason)
+            }
+        }
+    }
+
+    /// What the rows are asked for, and how the placement table calls it.
+    fn subject(&self, op: OpId) -> (Subject, String) {
+        let operation = self.source.op(op);
+        if operation.def == &core::KERNEL {
+            let kind = operation.attributes.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default();
+            let known = self.target.into_iter().flat_map(|target| target.lowerings).find_map(|row| match row
+                .subject
+            {
+                Subject::Kernel(name) if name == kind => Some(row.subject),
+                _ => None,
+            });
+            return (known.unwrap_or(Subject::Kernel("")), format!("kernel {kind}"));
+        }
+        (Subject::Op(operation.def), operation.def.name.to_string())
+    }
+
+    fn run_row(
+        &mut self,
+        row: &Lowering,
+        op: OpId,
+        target: &'static str,
+        label: String,
+        reason: String,
+    ) -> Result<(), String> {
+        let first = self.tile.op_count();
+        (row.lower)(self, op)?;
+        self.spans.push(first..self.tile.op_count());
+        let location = self.source.op(op).location.clone();
+        self.placement.rows.push(PlacementRow {
+            location,
+            op: label,
+            target,
+            reason,
+            cost: Default::default(),
+        });
+        Ok(())
+    }
+}

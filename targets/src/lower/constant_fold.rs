@@ -1,0 +1,125 @@
+//! Which core values are constants at compile time without being `core.constant`, and how they get into the artifact.
+//!
+//! A pure op whose operands are all constant is evaluated when the artifact is written, unless its result is much larger than
+//! what it is made from (a broadcast, weights dequantised from 4 bits), which would only cost memory.
+//!
+//! ```text
+//! %w = "tile.constant"() {function = @constant_0} : () -> memref<64x64xf32, "const">
+//! ```
+
+use crate::emit::constants::copy_op;
+use crate::lowering::LoweringContext;
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::dialects::{builtin, core, tile};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::module::{Module, OpId, ValueId};
+use tilewright_ir::op_def::{Evaluate, OpDef, Traits};
+use tilewright_ir::types::{TensorType, Type};
+
+/// A folded result may be this many times as large as its operands.
+const GROWTH_MAX: usize = 2;
+/// Below this size growth does not matter.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Ops that become views of their operand: cheaper than another copy of a weight in the artifact.
+static RENAMINGS: &[&OpDef] =
+    &[&core::RESHAPE, &core::TRANSPOSE, &core::BROADCAST, &core::SLICE, &core::BITCAST];
+
+/// The values below `function` that fold.
+pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
+    let mut folded = BTreeSet::new();
+    module.walk(function, &mut |op| {
+        let operation = module.op(op);
+        let is_pure = operation.def.is(Traits::PURE) && matches!(operation.def.evaluate, Evaluate::With(_));
+        if !is_pure
+            || operation.def.is(Traits::CONSTANT)
+            || !operation.regions.is_empty()
+            || operation.results.len() != 1
+        {
+            return;
+        }
+        let is_constant = |value: &ValueId| {
+            folded.contains(value)
+                || module.producer(*value).is_some_and(|op| module.op(op).def.is(Traits::CONSTANT))
+        };
+        if !operation.operands.iter().all(is_constant) {
+            return;
+        }
+        let from: Option<usize> = operation.operands.iter().map(|value| bytes(module, *value)).sum();
+        let to = bytes(module, operation.results[0]);
+        // Below a value that folds, a renaming folds too: the view would be of bytes that do not exist.
+        let renames_constant = RENAMINGS.contains(&operation.def)
+            && !operation.operands.iter().any(|value| folded.contains(value));
+        let fits =
+            matches!((from, to), (Some(from), Some(to)) if to <= SMALL_BYTES || to <= from * GROWTH_MAX);
+        if fits && !renames_constant {
+            folded.insert(operation.results[0]);
+        }
+    });
+    folded
+}
+
+fn bytes(module: &Module, value: ValueId) -> Option<usize> {
+    let ty: &TensorType = module.tensor(value)?;
+    Some(ty.element.bytes_of(ty.known_shape()?.iter().product::<i64>() as usize))
+}
+
+impl LoweringContext<'_> {
+    /// Declares a constant expression for a folded value.
+    pub(crate) fn constant_expression(&mut self, value: ValueId) -> Result<View, String> {
+        let ty = self.ty(value)?;
+        let name = format!("constant_{}", self.constant_functions);
+        self.constant_functions += 1;
+        let attributes = Attributes::from([
+            (
+                "function_type".into(),
+                Attribute::Type(Type::Function(Vec::new(), vec![Type::Tensor(ty.clone())])),
+            ),
+            ("sym_name".into(), Attribute::str(&name)),
+            ("sym_visibility".into(), Attribute::str("private")),
+        ]);
+        let function = self.tile.create_op(&builtin::FUNCTION, &[], attributes, &[], self.location.clone());
+        let region = self.tile.add_region(function);
+        let block = self.tile.add_block(region, &[]);
+        let body = self.tile.body();
+        self.tile.append(body, function);
+        let mut values = BTreeMap::new();
+        for op in slice_of(self.source, value) {
+            copy_op(self.source, op, &mut self.tile, block, &mut values);
+        }
+        let end = self.tile.create_op(
+            &builtin::RETURN,
+            &[values[&value]],
+            Attributes::new(),
+            &[],
+            Default::default(),
+        );
+        self.tile.append(block, end);
+        let attributes = Attributes::from([("function".into(), Attribute::Symbol(name.into()))]);
+        let dims: Vec<Dim> = ty.shape.to_vec();
+        let view = self.declare(&tile::CONSTANT, attributes, ty.element, &dims, "const")?;
+        self.tile.value_mut(view.buffer).name = self.source.value(value).name.clone();
+        Ok(view)
+    }
+}
+
+/// The ops that make a value, operands first.
+fn slice_of(module: &Module, value: ValueId) -> Vec<OpId> {
+    let mut order = Vec::new();
+    let mut stack = vec![(value, false)];
+    let mut done = BTreeSet::new();
+    while let Some((value, operands_done)) = stack.pop() {
+        let Some(op) = module.producer(value) else { continue };
+        if operands_done {
+            if done.insert(op) {
+                order.push(op);
+            }
+        } else if !done.contains(&op) {
+            stack.push((value, true));
+            stack.extend(module.op(op).operands.iter().rev().map(|operand| (*operand, false)));
+        }
+    }
+    order
+}

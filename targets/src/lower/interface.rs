@@ -1,0 +1,284 @@
+//! The function's border: registers for its symbols, inputs, outputs, and states that stay in place.
+//!
+//! A state is an argument and a result tied by `tw.state`. When the program is compiled with a context window and the argument's
+//! length is symbolic, `concat(past, new)` lies where `past` lies, and only `new` is copied; a state of one size is replaced
+//! as a whole when the run ends. Without a window both are plain input and output.
+//!
+//! ```text
+//! %past = "tile.argument"() {growing_axis = 2, name = "past.0.key", output_name = "present.0.key", role = "state", ..} : () -> ..
+//! ```
+
+use super::Options;
+use crate::lowering::{LoweringContext, engine, space};
+use crate::range::Ranges;
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::module::{Module, OpId, Source, ValueId};
+use tilewright_ir::op_def::normalize_axis;
+use tilewright_ir::types::{TensorType, Type};
+
+const ARGUMENTS: &str = "arg_attrs";
+const RESULTS: &str = "res_attrs";
+
+/// What is left to do at the end: results, in order, and where each has to be.
+pub(super) struct Ends(Vec<(ValueId, View)>);
+
+pub(super) fn tile_function_attributes(name: &str) -> Attributes {
+    Attributes::from([
+        ("function_type".into(), Attribute::Type(Type::Function(Vec::new(), Vec::new()))),
+        ("sym_name".into(), Attribute::str(name)),
+    ])
+}
+
+/// Ranges of the symbols in the types of a function's arguments and values.
+pub(super) fn symbol_ranges(
+    module: &Module,
+    function: OpId,
+    options: &Options,
+) -> Result<Ranges, Diagnostic> {
+    let mut symbols: BTreeSet<Arc<str>> = BTreeSet::new();
+    let arguments = &module.block(module.entry(function, 0)).arguments;
+    for argument in arguments {
+        for dim in module.tensor(*argument).into_iter().flat_map(|ty| &ty.shape) {
+            dim.collect_symbols(&mut symbols);
+        }
+    }
+    let mut ranges = Ranges::default();
+    for name in symbols {
+        let given = options.symbols.get(&*name).copied();
+        let range = given.or_else(|| window_range(module, function, &name, options));
+        let Some((minimum, maximum)) = range.filter(|range| range.0 <= range.1) else {
+            let location = module.op(function).location.clone();
+            return Err(Diagnostic::error(location, format!("the size of dimension '{name}' is not known"))
+                .with_help(format!("bind it (--bind {name}=..), or give it a largest value")));
+        };
+        ranges.insert(&name, minimum, maximum);
+    }
+    Ok(ranges)
+}
+
+/// The range of a growing state's past length under a context window: past + new may reach the window.
+fn window_range(module: &Module, function: OpId, name: &str, options: &Options) -> Option<(i64, i64)> {
+    let window = options.context_window?;
+    for pair in state_pairs(module, function) {
+        let (past, present) = (module.tensor(pair.argument)?, module.tensor(pair.result)?);
+        let axis = past.shape.iter().position(|dim| dim.as_symbol().is_some_and(|symbol| &**symbol == name));
+        if let Some(axis) = axis
+            && let Dim::Known(new) = present.shape.get(axis)? - &past.shape[axis]
+        {
+            return Some((0, window - new));
+        }
+    }
+    None
+}
+
+struct Pair {
+    argument: ValueId,
+    input: usize,
+    result: ValueId,
+    output: usize,
+}
+
+fn attribute_at<'a>(
+    module: &'a Module,
+    function: OpId,
+    list: &str,
+    index: usize,
+    name: &str,
+) -> Option<&'a str> {
+    let Some(Attribute::Array(items)) = module.op(function).attributes.get(list) else { return None };
+    match items.get(index)? {
+        Attribute::Dict(entries) => entries.get(name).and_then(Attribute::as_str),
+        _ => None,
+    }
+}
+
+/// The name of an input or output; without one `input_K` or `output_K`.
+fn name_of(module: &Module, function: OpId, list: &str, index: usize) -> String {
+    let stem = if list == ARGUMENTS { "input" } else { "output" };
+    attribute_at(module, function, list, index, "tw.name")
+        .map_or_else(|| format!("{stem}_{index}"), String::from)
+}
+
+fn results(module: &Module, function: OpId) -> Vec<ValueId> {
+    let end = module.terminator(module.entry(function, 0));
+    end.map(|end| module.op(end).operands.to_vec()).unwrap_or_default()
+}
+
+/// The pairs tied by `tw.state`: on the argument it names the result, on the result the argument; either is enough.
+fn state_pairs(module: &Module, function: OpId) -> Vec<Pair> {
+    let results = results(module, function);
+    let arguments = module.block(module.entry(function, 0)).arguments.clone();
+    let mut pairs = Vec::new();
+    for (input, argument) in arguments.iter().enumerate() {
+        let name = name_of(module, function, ARGUMENTS, input);
+        let tie = attribute_at(module, function, ARGUMENTS, input, "tw.state");
+        let output = (0..results.len()).find(|output| {
+            let result_name = name_of(module, function, RESULTS, *output);
+            let result_tie = attribute_at(module, function, RESULTS, *output, "tw.state");
+            tie == Some(result_name.as_str()) || result_tie == Some(name.as_str())
+        });
+        if let Some(output) = output {
+            pairs.push(Pair { argument: *argument, input, result: results[output], output });
+        }
+    }
+    pairs
+}
+
+/// How a state's result comes about: the values that are the same concat through kernels' borders, outermost first.
+fn growing_concat(module: &Module, pair: &Pair) -> Option<(Vec<ValueId>, usize)> {
+    let mut chain = vec![pair.result];
+    let mut value = pair.result;
+    let mut past = pair.argument;
+    loop {
+        let Source::Result(op, index) = module.value(value).source else { return None };
+        let operation = module.op(op);
+        if operation.def == &core::KERNEL {
+            let block = module.entry(op, 0);
+            let at = operation.operands.iter().position(|operand| *operand == past)?;
+            past = module.block(block).arguments[at];
+            value = module.op(module.terminator(block)?).operands[index];
+            chain.push(value);
+        } else if operation.def == &core::CONCAT && operation.operands.first() == Some(&past) {
+            let rank = module.tensor(value)?.rank();
+            let axis = operation.attributes.get("axis").and_then(Attribute::as_int)?;
+            return Some((chain, normalize_axis(axis, rank)?));
+        } else {
+            return None;
+        }
+    }
+}
+
+/// Declares registers, arguments, and where results are to be written.
+pub(super) fn declare(
+    context: &mut LoweringContext,
+    function: OpId,
+    options: &Options,
+) -> Result<Ends, String> {
+    let module = context.source;
+    let ranges: Vec<(Arc<str>, (i64, i64))> =
+        context.ranges.iter().map(|(name, range)| (name.clone(), range)).collect();
+    for (name, (minimum, maximum)) in ranges {
+        context.declare_register(&name, minimum, maximum, "bound")?;
+    }
+    let pairs = if options.context_window.is_some() { state_pairs(module, function) } else { Vec::new() };
+    let results = results(module, function);
+    let mut outputs: BTreeMap<usize, View> = BTreeMap::new();
+    for (index, argument) in module.block(module.entry(function, 0)).arguments.clone().into_iter().enumerate()
+    {
+        let name = name_of(module, function, ARGUMENTS, index);
+        let view = match pairs.iter().find(|pair| pair.input == index) {
+            None => declare_tensor(context, &name, "input", context.ty(argument)?, Attributes::new())?,
+            Some(pair) => {
+                let output_name = name_of(module, function, RESULTS, pair.output);
+                let (input, output) = declare_state(context, pair, &name, &output_name)?;
+                outputs.insert(pair.output, output);
+                input
+            }
+        };
+        context.tile.value_mut(view.buffer).name = module.value(argument).name.clone();
+        context.views.insert(argument, view);
+    }
+    let mut ends = Vec::new();
+    for (index, result) in results.iter().enumerate() {
+        let place = match outputs.remove(&index) {
+            Some(place) => place,
+            None => {
+                let name = name_of(module, function, RESULTS, index);
+                declare_tensor(context, &name, "output", context.ty(*result)?, Attributes::new())?
+            }
+        };
+        if can_reserve(module, *result, &place, context) {
+            context.reserved.entry(*result).or_insert_with(|| place.clone());
+        }
+        ends.push((*result, place));
+    }
+    Ok(Ends(ends))
+}
+
+/// A result is written in place when an op makes it. A state of one size still holds its old value then, and is left to the end.
+fn can_reserve(module: &Module, result: ValueId, place: &View, context: &LoweringContext) -> bool {
+    let is_state = matches!(context.tile.ty(place.buffer), Type::View(view) if view.space == "state");
+    matches!(module.value(result).source, Source::Result(..))
+        && !is_state
+        && !context.folded.contains(&result)
+}
+
+fn declare_tensor(
+    context: &mut LoweringContext,
+    name: &str,
+    role: &str,
+    ty: &TensorType,
+    mut attributes: Attributes,
+) -> Result<View, String> {
+    let capacity = ty.shape.iter().map(|dim| context.maximum(dim)).collect::<Result<Vec<i64>, String>>()?;
+    attributes.insert("name".into(), Attribute::str(name));
+    attributes.insert("role".into(), Attribute::str(role));
+    attributes.entry("capacity".into()).or_insert_with(|| Attribute::ints(&capacity));
+    let space = if role == "state" { "state" } else { "io" };
+    context.declare(&tile::ARGUMENT, attributes, ty.element, &ty.shape, space)
+}
+
+/// Declares a state; gives the views of the argument and of the result, and reserves the concat's place.
+fn declare_state(
+    context: &mut LoweringContext,
+    pair: &Pair,
+    name: &str,
+    output_name: &str,
+) -> Result<(View, View), String> {
+    let (past, present) = (context.ty(pair.argument)?, context.ty(pair.result)?);
+    let capacity =
+        present.shape.iter().map(|dim| context.maximum(dim)).collect::<Result<Vec<i64>, String>>()?;
+    let growing = growing_concat(context.source, pair);
+    if growing.is_none() && past.shape != present.shape {
+        return Err(format!(
+            "state '{name}' of {past} becomes {present} ('{output_name}') by something else than a concat of the past with new \
+             elements; compile without a context window"
+        ));
+    }
+    let mut attributes = Attributes::from([
+        ("capacity".into(), Attribute::ints(&capacity)),
+        ("output_name".into(), Attribute::str(output_name)),
+        ("output_dims".into(), Attribute::dims(&present.shape)),
+    ]);
+    if let Some((_, axis)) = &growing {
+        attributes.insert("growing_axis".into(), Attribute::Int(*axis as i64));
+    }
+    let input = declare_tensor(context, name, "state", past, attributes)?;
+    let output = View { dims: present.shape.to_vec(), ..input.clone() };
+    for value in growing.into_iter().flat_map(|(chain, _)| chain) {
+        context.reserved.insert(value, output.clone());
+    }
+    Ok((input, output))
+}
+
+/// Copies results that do not lie in their place yet. States of one size go last, through a copy when another result reads them.
+pub(super) fn finish(context: &mut LoweringContext, _function: OpId, ends: &Ends) -> Result<(), String> {
+    let mut states = Vec::new();
+    for (value, place) in &ends.0 {
+        let view = context.view(*value)?;
+        if view == *place {
+            continue;
+        }
+        let in_state = |context: &LoweringContext, view: &View| matches!(context.tile.ty(view.buffer), Type::View(ty) if ty.space == "state");
+        if !in_state(context, place) {
+            context.transfer(engine::HOST, place, &view)?;
+        } else if in_state(context, &view) {
+            // The value lies in a state, perhaps one that is about to be replaced.
+            let copy = context.buffer(space::DRAM, view.element, &view.dims)?;
+            context.transfer(engine::HOST, &copy, &view)?;
+            states.push((place, copy));
+        } else {
+            states.push((place, view));
+        }
+    }
+    for (place, view) in states {
+        context.transfer(engine::HOST, place, &view)?;
+    }
+    Ok(())
+}
