@@ -48,7 +48,7 @@ pub static MATMUL_INTEGER: OpDef = OpDef {
         optional("b_zero", TypeRule::IntegerTensor),
     ],
     results: &[value("result", TypeRule::IntegerTensor)],
-    axes: ".. m k, .. k n, @0, @1 -> .. m n; reduce k",
+    axes: ".. m k, .. k n, m, n -> .. m n; reduce k",
     traits: Traits::PURE,
     infer: Infer::With(infer_matmul_integer),
     evaluate: Evaluate::With(evaluate_matmul_integer),
