@@ -144,6 +144,8 @@ impl Traits {
     pub const ISOLATED: Traits = Traits(64);
     /// Defines a symbol (`sym_name`).
     pub const SYMBOL: Traits = Traits(128);
+    /// The blocks of its regions end without a terminator.
+    pub const NO_TERMINATOR: Traits = Traits(256);
 
     /// Both.
     pub const fn with(self, other: Traits) -> Traits {

@@ -5,7 +5,7 @@
 //! results have the inferred types; the op's own rule.
 //!
 //! Of the module ([`verify`]):
-//! - structure: number of regions, every region but a module's ends its blocks with a terminator and has none before the end,
+//! - structure: number of regions, blocks end with a terminator (unless their op has none) and have none before the end,
 //!   parents of ops, blocks and regions are where they are listed, successors are blocks of the same region;
 //! - values: sources and use lists are true, every use is dominated by its definition, isolated ops see nothing from outside;
 //! - functions: `function_type` equals the entry's arguments and every return, `arg_attrs` and `res_attrs` have an entry each;
@@ -65,7 +65,8 @@ impl<'a> Verifier<'a> {
 
     fn report(&mut self, op: OpId, what: impl std::fmt::Display) {
         let operation = self.module.op(op);
-        self.found.push(Diagnostic::error(operation.location.clone(), format!("'{}': {what}", operation.def.name)));
+        self.found
+            .push(Diagnostic::error(operation.location.clone(), format!("'{}': {what}", operation.def.name)));
     }
 
     fn op(&mut self, op: OpId) {
@@ -126,14 +127,20 @@ impl<'a> Verifier<'a> {
         let module = self.module;
         let contents = module.region(region);
         if contents.parent != Some(op) {
-            self.report(op, format_args!("region {} does not know that it belongs to the op", region.index()));
+            self.report(
+                op,
+                format_args!("region {} does not know that it belongs to the op", region.index()),
+            );
         }
         if contents.blocks.is_empty() {
             self.report(op, "expected a block in every region, found none");
         }
         for block in &contents.blocks {
             if module.block(*block).parent != Some(region) {
-                self.report(op, format_args!("block {} does not know that it belongs to the op", block.index()));
+                self.report(
+                    op,
+                    format_args!("block {} does not know that it belongs to the op", block.index()),
+                );
             }
             for (index, value) in module.block(*block).arguments.iter().enumerate() {
                 self.value(op, *value, Source::Argument(*block, index));
@@ -145,7 +152,7 @@ impl<'a> Verifier<'a> {
     fn block(&mut self, parent: OpId, block: BlockId) {
         let module = self.module;
         let contents = module.block(block);
-        let ends_open = module.op(parent).def == &builtin::MODULE;
+        let ends_open = module.op(parent).def.is(Traits::NO_TERMINATOR);
         for (index, op) in contents.ops.iter().enumerate() {
             let operation = module.op(*op);
             if operation.parent != Some(block) {
@@ -207,7 +214,8 @@ impl<'a> Verifier<'a> {
                 let mut found = uses.remove(value).unwrap_or_default();
                 found.sort();
                 if listed != found {
-                    let what = format!("the use list of %{} has {} uses", name_of(module, *value), listed.len());
+                    let what =
+                        format!("the use list of %{} has {} uses", name_of(module, *value), listed.len());
                     self.report(op, format_args!("{what}, found {}", found.len()));
                 }
             }

@@ -19,7 +19,7 @@ pub static MODULE: OpDef = OpDef {
     doc: "Holds functions.",
     attributes: &[optional_attribute("sym_name", AttributeRule::Str)],
     regions: 1,
-    traits: Traits::ISOLATED,
+    traits: Traits::ISOLATED.with(Traits::NO_TERMINATOR),
     ..OpDef::DEFAULT
 };
 

@@ -493,7 +493,7 @@ impl<'a> Parser<'a> {
         }
         loop {
             let region = self.module.add_region(op);
-            self.region(region, def.is(Traits::ISOLATED))?;
+            self.region(region, def)?;
             if !self.cursor.eat(b',') {
                 break;
             }
@@ -501,7 +501,8 @@ impl<'a> Parser<'a> {
         self.cursor.expect(b')')
     }
 
-    fn region(&mut self, region: RegionId, isolated: bool) -> Parsed<()> {
+    fn region(&mut self, region: RegionId, def: &OpDef) -> Parsed<()> {
+        let isolated = def.is(Traits::ISOLATED);
         self.cursor.expect(b'{')?;
         self.scopes.enter_region(isolated);
         self.labels.push(Labels::default());
@@ -524,6 +525,9 @@ impl<'a> Parser<'a> {
         let open = labels.blocks.iter().filter(|(_, row)| !row.1).min_by_key(|(_, row)| row.2);
         if let Some((name, row)) = open {
             return Err(Cursor::fault(row.2, format!("block '^{name}' is not defined")));
+        }
+        if order.is_empty() && def.is(Traits::NO_TERMINATOR) {
+            order.push(self.module.add_block(region, &[]));
         }
         self.module.set_region_blocks(region, order);
         match self.scopes.leave_region(isolated) {

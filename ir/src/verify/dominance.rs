@@ -7,14 +7,14 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::BTreeMap;
 
 /// Where every op stands in its block, and which blocks dominate which in regions of several.
-pub struct Order {
+pub(super) struct Order {
     positions: Vec<Option<u32>>,
     dominators: BTreeMap<RegionId, (BTreeMap<BlockId, NodeIndex>, Dominators<NodeIndex>)>,
 }
 
 impl Order {
     /// Of all ops below the module op.
-    pub fn of(module: &Module) -> Order {
+    pub(super) fn of(module: &Module) -> Order {
         let mut order = Order { positions: vec![None; module.op_count()], dominators: BTreeMap::new() };
         for op in module.all_ops() {
             for region in &module.op(op).regions {
@@ -52,7 +52,7 @@ impl Order {
     ///
     /// # Errors
     /// Why it does not.
-    pub fn check_use(&self, module: &Module, user: OpId, value: ValueId) -> Result<(), String> {
+    pub(super) fn check_use(&self, module: &Module, user: OpId, value: ValueId) -> Result<(), String> {
         let (home, maker) = match module.value(value).source {
             Source::Argument(block, _) => (block, None),
             Source::Result(op, _) => match module.op(op).parent {
@@ -64,13 +64,20 @@ impl Order {
         let mut at = user;
         // Climb from the user to the region that holds the definition.
         loop {
-            let Some(block) = module.op(at).parent else { return Err("is not defined around its user".into()) };
+            let Some(block) = module.op(at).parent else {
+                return Err("is not defined around its user".into());
+            };
             if module.block(block).parent == region {
                 return self.check_order(module, (home, maker), (block, at));
             }
-            let Some(parent) = module.parent_op(at) else { return Err("is not defined around its user".into()) };
+            let Some(parent) = module.parent_op(at) else {
+                return Err("is not defined around its user".into());
+            };
             if module.op(parent).def.is(Traits::ISOLATED) {
-                return Err(format!("comes from outside of '{}', which sees nothing from outside", module.op(parent).def.name));
+                return Err(format!(
+                    "comes from outside of '{}', which sees nothing from outside",
+                    module.op(parent).def.name
+                ));
             }
             at = parent;
         }
@@ -84,16 +91,22 @@ impl Order {
     ) -> Result<(), String> {
         match maker {
             Some(maker) if home == block && maker == at => Err("is used inside the op that makes it".into()),
-            Some(maker) if home == block && !self.is_before(maker, at) => Err("is used before it is defined".into()),
+            Some(maker) if home == block && !self.is_before(maker, at) => {
+                Err("is used before it is defined".into())
+            }
             _ if self.block_dominates(module, home, block) => Ok(()),
             _ => Err("is defined in a block that does not dominate its use".into()),
         }
     }
 }
 
-fn dominators_of(module: &Module, blocks: &[BlockId]) -> (BTreeMap<BlockId, NodeIndex>, Dominators<NodeIndex>) {
+fn dominators_of(
+    module: &Module,
+    blocks: &[BlockId],
+) -> (BTreeMap<BlockId, NodeIndex>, Dominators<NodeIndex>) {
     let mut graph = DiGraph::<BlockId, ()>::new();
-    let nodes: BTreeMap<BlockId, NodeIndex> = blocks.iter().map(|block| (*block, graph.add_node(*block))).collect();
+    let nodes: BTreeMap<BlockId, NodeIndex> =
+        blocks.iter().map(|block| (*block, graph.add_node(*block))).collect();
     for block in blocks {
         let successors = module.block(*block).ops.iter().flat_map(|op| &module.op(*op).successors);
         for successor in successors.filter_map(|successor| nodes.get(successor)) {

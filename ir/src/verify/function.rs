@@ -16,7 +16,8 @@ pub(super) fn problems(module: &Module, function: OpId) -> Vec<(OpId, String)> {
     };
     let blocks = operation.regions.first().map_or(&[][..], |region| &module.region(*region).blocks);
     if let Some(entry) = blocks.first() {
-        let arguments: Vec<&Type> = module.block(*entry).arguments.iter().map(|value| module.ty(*value)).collect();
+        let arguments: Vec<&Type> =
+            module.block(*entry).arguments.iter().map(|value| module.ty(*value)).collect();
         compare("'function_type' and the entry block's arguments differ", inputs, &arguments, |what| {
             problems.push((function, what));
         });
@@ -24,13 +25,18 @@ pub(super) fn problems(module: &Module, function: OpId) -> Vec<(OpId, String)> {
     for op in blocks.iter().filter_map(|block| module.block(*block).ops.last()) {
         if module.op(*op).def == &builtin::RETURN {
             let given: Vec<&Type> = module.op(*op).operands.iter().map(|value| module.ty(*value)).collect();
-            compare("'function_type' and the returned values differ", results, &given, |what| problems.push((*op, what)));
+            compare("'function_type' and the returned values differ", results, &given, |what| {
+                problems.push((*op, what))
+            });
         }
     }
     for (name, count) in [("arg_attrs", inputs.len()), ("res_attrs", results.len())] {
         let Some(Attribute::Array(entries)) = operation.attributes.get(name) else { continue };
         if entries.len() != count {
-            problems.push((function, format!("attribute '{name}' has {} entries: expected {count}", entries.len())));
+            problems.push((
+                function,
+                format!("attribute '{name}' has {} entries: expected {count}", entries.len()),
+            ));
         }
         if let Some(other) = entries.iter().find(|entry| !matches!(entry, Attribute::Dict(_))) {
             problems.push((function, format!("attribute '{name}' holds dictionaries, found {other}")));

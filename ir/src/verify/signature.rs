@@ -49,7 +49,8 @@ fn check_segments(signature: &Signature, problems: &mut Vec<String>) {
     let def = signature.def;
     let Some(Attribute::Segments(sizes)) = signature.attribute(SEGMENTS) else {
         let example = def.operands.iter().map(|_| "1").collect::<Vec<_>>().join(", ");
-        problems.push(format!("expected attribute '{SEGMENTS}' = array<i32: {example}> or the like, found none"));
+        problems
+            .push(format!("expected attribute '{SEGMENTS}' = array<i32: {example}> or the like, found none"));
         return;
     };
     if sizes.len() != def.operands.len() {
@@ -65,7 +66,10 @@ fn check_segments(signature: &Signature, problems: &mut Vec<String>) {
             Arity::Variadic if *size < 0 => "at least 0",
             _ => continue,
         };
-        problems.push(format!("'{SEGMENTS}' gives operand '{}' {size} values: expected {expected}", operand.name));
+        problems.push(format!(
+            "'{SEGMENTS}' gives operand '{}' {size} values: expected {expected}",
+            operand.name
+        ));
     }
     if sum != signature.operands.len() as i64 {
         problems.push(format!("'{SEGMENTS}' counts {sum} operands, found {}", signature.operands.len()));
@@ -157,11 +161,19 @@ fn check_attributes(signature: &Signature, problems: &mut Vec<String>) {
     for wanted in def.attributes {
         match signature.attribute(wanted.name) {
             None if wanted.required => {
-                problems.push(format!("expected attribute '{}' ({}), found none", wanted.name, attribute_text(wanted.rule)));
+                problems.push(format!(
+                    "expected attribute '{}' ({}), found none",
+                    wanted.name,
+                    attribute_text(wanted.rule)
+                ));
             }
             Some(value) if !attribute_fits(wanted.rule, value) => {
                 let expected = attribute_text(wanted.rule);
-                problems.push(format!("attribute '{}' must be {expected}, found {}", wanted.name, brief(value)));
+                problems.push(format!(
+                    "attribute '{}' must be {expected}, found {}",
+                    wanted.name,
+                    brief(value)
+                ));
             }
             _ => {}
         }
@@ -179,7 +191,8 @@ fn check_attributes(signature: &Signature, problems: &mut Vec<String>) {
 
 fn unknown_attribute(def: &OpDef, name: &str) -> String {
     let distance = |known: &&AttributeDef| edit_distance(known.name, name);
-    let nearest = def.attributes.iter().min_by_key(distance).filter(|known| distance(known) <= name.len().div_ceil(3));
+    let nearest =
+        def.attributes.iter().min_by_key(distance).filter(|known| distance(known) <= name.len().div_ceil(3));
     let hint = match nearest {
         Some(known) => format!("did you mean '{}'?", known.name),
         None => "attributes that mean nothing to the op have a dot in their name".to_string(),
@@ -189,9 +202,14 @@ fn unknown_attribute(def: &OpDef, name: &str) -> String {
 
 fn elements_problem(elements: &Elements) -> Option<String> {
     let ty = elements.ty();
-    let Some(shape) = ty.known_shape() else { return Some(format!("a constant has known dimensions, found {ty}")) };
-    let count = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
-    let Some(count) = count.filter(|count| count.checked_mul(64).is_some()) else { return Some(format!("{ty} is too large")) };
+    let Some(shape) = ty.known_shape() else {
+        return Some(format!("a constant has known dimensions, found {ty}"));
+    };
+    let count =
+        shape.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
+    let Some(count) = count.filter(|count| count.checked_mul(64).is_some()) else {
+        return Some(format!("{ty} is too large"));
+    };
     let (expected, found) = (ty.element.bytes_of(count), elements.bytes().len());
     (expected != found).then(|| format!("{ty} takes {expected} bytes, found {found}"))
 }
@@ -258,7 +276,8 @@ fn check_inferred(signature: &Signature, problems: &mut Vec<String>) {
         Ok(inferred) => {
             for (index, (expected, found)) in inferred.iter().zip(signature.results).enumerate() {
                 if expected != found {
-                    problems.push(format!("result {index} differs in type: expected {expected}, found {found}"));
+                    problems
+                        .push(format!("result {index} differs in type: expected {expected}, found {found}"));
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! ```
 
 use super::{Access, CommandOp};
-use crate::op_def::{AttributeRule, OpDef, TypeRule, attribute, optional, optional_attribute, value};
+use crate::op_def::{AttributeRule, OpDef, Traits, TypeRule, attribute, optional, optional_attribute, value};
 
 /// A counted loop.
 pub static FOR: OpDef = OpDef {
@@ -19,6 +19,7 @@ pub static FOR: OpDef = OpDef {
         attribute("step", AttributeRule::Int),
     ],
     regions: 1,
+    traits: Traits::NO_TERMINATOR,
     ..OpDef::DEFAULT
 };
 
@@ -29,6 +30,7 @@ pub static LOOP: OpDef = OpDef {
           counts as in `tile.for`, by 1.",
     attributes: &[attribute("variable", AttributeRule::Str), attribute("limit", AttributeRule::Dim)],
     regions: 1,
+    traits: Traits::NO_TERMINATOR,
     ..OpDef::DEFAULT
 };
 
@@ -46,6 +48,7 @@ pub static IF: OpDef = OpDef {
     doc: "Runs the first region when the one boolean is true, else the second.",
     operands: &[value("condition", TypeRule::View)],
     regions: 2,
+    traits: Traits::NO_TERMINATOR,
     ..OpDef::DEFAULT
 };
 
