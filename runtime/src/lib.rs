@@ -14,15 +14,22 @@
 
 pub mod arbitrary;
 pub mod artifact;
+pub mod checker;
 mod command_table;
 pub mod commands;
+pub mod control;
 pub mod decode;
 pub mod disassemble;
 pub mod element;
 pub mod encode;
+pub mod extension;
 mod fields;
 mod functions;
+pub mod interpreter;
+pub mod kernels;
+pub mod memory;
 mod operands;
 pub mod random;
+pub mod session;
 pub mod stream;
 pub mod view;

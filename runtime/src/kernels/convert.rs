@@ -1,0 +1,255 @@
+//! Changes of element type: conversion, quantisation, dequantisation.
+
+use super::elementwise::{CHUNK, map1};
+use super::lanes::{Lane, f32_to_f8, load, saturate_to, store, with_lane};
+use super::walk::for_each_row;
+use super::{Fault, require, same_dims};
+use crate::element::{Class, Element};
+use crate::functions::Rounding;
+use crate::memory::{Destination, Source};
+
+/// `destination = x` in another element type; see the command for rounding and range.
+pub fn convert(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    saturate: bool,
+    rounding: Rounding,
+) -> Result<(), Fault> {
+    let (from, to) = (x.element(), destination.element());
+    let to_integer = to.integer_range().is_some() && to != Element::Bool;
+    match (from.is_float(), to_integer) {
+        (true, true) => float_to_integer(destination, x, saturate, rounding),
+        (false, true) if saturate => map1::<i128>(destination, x, |lanes| {
+            let (low, high) = to.integer_range().unwrap_or((i128::MIN, i128::MAX));
+            lanes.iter_mut().for_each(|lane| *lane = (*lane).clamp(low, high));
+        }),
+        _ if matches!(to, Element::F8E4M3FN | Element::F8E5M2) && !saturate => map1_codes(destination, x),
+        // Through the wider of both: f16 to f64 and i64 to f64 are exact, everything to f32 is rounded once.
+        _ => with_lane!([from], L => map1::<L>(destination, x, |_| {})),
+    }
+}
+
+/// To f8 without saturation: codes are made here, as bytes.
+fn map1_codes(destination: &mut Destination<'_>, x: &Source<'_>) -> Result<(), Fault> {
+    let element = destination.element();
+    let mut bytes = Destination { window: destination.window.clone(), bytes: &mut *destination.bytes };
+    bytes.window.element = Element::U8;
+    let mut codes = [0i64; CHUNK];
+    let window = bytes.window.clone();
+    same_dims("extents of destination and x differ", &bytes, x)?;
+    for_each_row(window.dims(), [window.strides(), x.strides()], |length, offsets, steps| {
+        let mut floats = [0f32; CHUNK];
+        for start in (0..length).step_by(CHUNK) {
+            let count = CHUNK.min(length - start);
+            let place = |view: usize| offsets[view] + start as i64 * steps[view];
+            load(x, place(1), steps[1], &mut floats[..count]);
+            for (code, &float) in codes.iter_mut().zip(&floats[..count]) {
+                *code = i64::from(f32_to_f8(float, element, false));
+            }
+            store(&mut bytes, place(0), steps[0], &codes[..count]);
+        }
+        Ok(())
+    })
+}
+
+fn float_to_integer(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    saturate: bool,
+    rounding: Rounding,
+) -> Result<(), Fault> {
+    let round = match rounding {
+        Rounding::Truncate => f64::trunc,
+        Rounding::HalfEven => f64::round_ties_even,
+        Rounding::Floor => f64::floor,
+        Rounding::Ceil => f64::ceil,
+    };
+    let element = destination.element();
+    map_between::<f64, i128>(destination, x, |value| {
+        let rounded = round(value);
+        if saturate { saturate_to(rounded, element) } else { rounded as i128 }
+    })
+}
+
+/// Walks destination and source in step with different lanes on both sides.
+fn map_between<A: Lane, B: Lane>(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    mut body: impl FnMut(A) -> B,
+) -> Result<(), Fault> {
+    same_dims("extents of destination and x differ", destination, x)?;
+    let window = destination.window.clone();
+    for_each_row(window.dims(), [window.strides(), x.strides()], |length, offsets, steps| {
+        let (mut from, mut to) = ([A::default(); CHUNK], [B::default(); CHUNK]);
+        for start in (0..length).step_by(CHUNK) {
+            let count = CHUNK.min(length - start);
+            let place = |view: usize| offsets[view] + start as i64 * steps[view];
+            load(x, place(1), steps[1], &mut from[..count]);
+            for (to, &from) in to.iter_mut().zip(&from[..count]) {
+                *to = body(from);
+            }
+            store(destination, place(0), steps[0], &to[..count]);
+        }
+        Ok(())
+    })
+}
+
+/// `destination = saturate(round_half_even(x / scale) + zero_point)`, in f32.
+pub fn quantize(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    zero_point: Option<&Source<'_>>,
+) -> Result<(), Fault> {
+    let element = destination.element();
+    let is_integer = element.integer_range().is_some();
+    require(is_integer || element.bits() == 8, "quantize makes integers or f8")?;
+    for_each_scaled(destination, x, scale, zero_point, |x, scale, zero| {
+        if is_integer {
+            saturate_to((x / scale).round_ties_even() as f64 + f64::from(zero), element)
+        } else {
+            x / scale + zero
+        }
+    })
+}
+
+/// `destination = (x - zero_point) * scale`, in f32.
+pub fn dequantize(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    zero_point: Option<&Source<'_>>,
+) -> Result<(), Fault> {
+    require(destination.element().class() == Class::Float, "dequantize makes floats")?;
+    if x.element() == Element::I32 || x.element() == Element::U32 {
+        return dequantize_wide(destination, x, scale, zero_point);
+    }
+    for_each_scaled(destination, x, scale, zero_point, |x, scale, zero| (x - zero) * scale)
+}
+
+/// 32-bit integers do not fit f32: they are subtracted in f64 and rounded once before the product.
+fn dequantize_wide(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    zero_point: Option<&Source<'_>>,
+) -> Result<(), Fault> {
+    scaled_rows::<f64>(destination, x, scale, zero_point, |x, scale, zero| {
+        f64::from((x - zero) as f32 * scale as f32)
+    })
+}
+
+fn for_each_scaled(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    zero_point: Option<&Source<'_>>,
+    body: impl FnMut(f32, f32, f32) -> f32,
+) -> Result<(), Fault> {
+    scaled_rows::<f32>(destination, x, scale, zero_point, body)
+}
+
+fn scaled_rows<L: Lane>(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    zero_point: Option<&Source<'_>>,
+    mut body: impl FnMut(L, L, L) -> L,
+) -> Result<(), Fault> {
+    same_dims("extents of destination and x differ", destination, x)?;
+    same_dims("extents of destination and scale differ", destination, scale)?;
+    let zero = zero_point.unwrap_or(scale);
+    same_dims("extents of destination and zero point differ", destination, zero)?;
+    let window = destination.window.clone();
+    let strides = [window.strides(), x.strides(), scale.strides(), zero.strides()];
+    for_each_row(window.dims(), strides, |length, offsets, steps| {
+        let (mut values, mut scales, mut zeros) =
+            ([L::default(); CHUNK], [L::default(); CHUNK], [L::default(); CHUNK]);
+        for start in (0..length).step_by(CHUNK) {
+            let count = CHUNK.min(length - start);
+            let place = |view: usize| offsets[view] + start as i64 * steps[view];
+            load(x, place(1), steps[1], &mut values[..count]);
+            load(scale, place(2), steps[2], &mut scales[..count]);
+            if zero_point.is_some() {
+                load(zero, place(3), steps[3], &mut zeros[..count]);
+            }
+            for index in 0..count {
+                values[index] = body(values[index], scales[index], zeros[index]);
+            }
+            store(destination, place(0), steps[0], &values[..count]);
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_close, random, read, values};
+
+    fn converted(
+        from: Element,
+        to: Element,
+        numbers: &[f64],
+        saturate: bool,
+        rounding: Rounding,
+    ) -> Vec<f64> {
+        let x = values(from, &[numbers.len()], numbers);
+        let mut out = values(to, &[numbers.len()], &[]);
+        convert(&mut out.destination(), &x.source(), saturate, rounding).expect("extents agree");
+        read(&out.source())
+    }
+
+    #[test]
+    fn rounding_and_range() {
+        let x = [2.5, -2.5, 300.7, -300.2];
+        assert_eq!(
+            converted(Element::F32, Element::I8, &x, true, Rounding::HalfEven),
+            [2.0, -2.0, 127.0, -128.0]
+        );
+        assert_eq!(
+            converted(Element::F32, Element::I8, &x, false, Rounding::Truncate),
+            [2.0, -2.0, 44.0, -44.0]
+        );
+        assert_eq!(
+            converted(Element::F32, Element::I32, &x, true, Rounding::Floor),
+            [2.0, -3.0, 300.0, -301.0]
+        );
+        assert_eq!(
+            converted(Element::I32, Element::U8, &[-1.0, 256.0], false, Rounding::Truncate),
+            [255.0, 0.0]
+        );
+        assert_eq!(
+            converted(Element::I32, Element::U8, &[-1.0, 256.0], true, Rounding::Truncate),
+            [0.0, 255.0]
+        );
+        assert_eq!(converted(Element::F32, Element::Bool, &[0.0, 0.3], true, Rounding::Truncate), [0.0, 1.0]);
+        assert_eq!(
+            converted(Element::F32, Element::F8E4M3FN, &[1e6, 1.1], true, Rounding::Truncate),
+            [448.0, 1.125]
+        );
+        assert!(converted(Element::F32, Element::F8E4M3FN, &[1e6], false, Rounding::Truncate)[0].is_nan());
+        assert_eq!(
+            converted(Element::F64, Element::F16, &[65519.0, 1e9], true, Rounding::Truncate),
+            [65504.0, f64::INFINITY]
+        );
+    }
+
+    #[test]
+    fn quantize_inverts_dequantize() {
+        for element in [Element::I8, Element::U8, Element::I4, Element::U4, Element::I16] {
+            let q = random(element, &[3, 8], 5);
+            let scale = values(Element::F32, &[3, 8], &[0.25; 24]);
+            let zero = values(element, &[3, 8], &[3.0; 24]);
+            let mut x = values(Element::F32, &[3, 8], &[]);
+            dequantize(&mut x.destination(), &q.source(), &scale.source(), Some(&zero.source()))
+                .expect("fits");
+            let expected: Vec<f64> = read(&q.source()).iter().map(|q| (q - 3.0) * 0.25).collect();
+            assert_close(&read(&x.source()), &expected, 1e-6);
+            let mut back = values(element, &[3, 8], &[]);
+            quantize(&mut back.destination(), &x.source(), &scale.source(), Some(&zero.source()))
+                .expect("fits");
+            assert_eq!(read(&back.source()), read(&q.source()), "{element}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Matrix products: blocked, with dequantisation of the right operand while it is packed.
+//!
+//! Work goes in blocks of [`COLUMNS`] columns and [`DEPTH`] of k. A block of b is widened to lanes once (through its scale and
+//! zero point when it has them), then used by all rows. Two layouts: columns side by side when b's rows are contiguous, or
+//! rows of k when its columns are (`[n, k]` weights), so that loading is sequential either way. f32 rows that already lie
+//! right are used in place. The order of additions depends on extents and strides only, never on the machine.
+
+use super::lanes::{Lane, LaneKind, lane_kind, load, store};
+use super::walk::for_each_index;
+use super::{Fault, require, same};
+use crate::element::Element;
+use crate::memory::{Destination, Source, Workspace};
+use crate::view::RANK_MAX;
+
+/// Columns of the destination per block: 64 f32 are four cache lines.
+const COLUMNS: usize = 64;
+/// k per block: a panel of 256 x 64 f32 is 64 KiB and stays in second-level cache.
+const DEPTH: usize = 256;
+/// Rows worked on together.
+const ROWS: usize = 4;
+/// Rows per pass: bounds the accumulators to 128 x 64 lanes.
+const ROWS_PER_PASS: usize = 128;
+/// Partial sums per dot product.
+const WAYS: usize = 16;
+
+/// An operand with what turns its storage into numbers: `(value - zero) * scale`, row `k` using row `k / block` of both.
+pub struct Quantized<'m, 's> {
+    /// The stored values.
+    pub values: &'s Source<'m>,
+    /// Factor, [batch.., blocks, n].
+    pub scale: Option<&'s Source<'m>>,
+    /// Zero point, [batch.., blocks, n].
+    pub zero: Option<&'s Source<'m>>,
+    /// Rows per block; 0 for one block.
+    pub block: usize,
+}
+
+/// `destination [.., m, n] (+)= a [.., m, k] * b [.., k, n]`.
+pub fn matmul(
+    destination: &mut Destination<'_>,
+    a: &Source<'_>,
+    b: Quantized<'_, '_>,
+    accumulate: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
+    let a = Quantized { values: a, scale: None, zero: None, block: 1 };
+    match lane_kind(&[destination.element(), a.values.element(), b.values.element()]) {
+        LaneKind::F32 => product::<f32>(destination, &a, &b, accumulate, workspace),
+        LaneKind::F64 => product::<f64>(destination, &a, &b, accumulate, workspace),
+        LaneKind::I64 | LaneKind::I128 => product::<i64>(destination, &a, &b, accumulate, workspace),
+    }
+}
+
+/// `destination i32 (+)= (a - a_zero) * (b - b_zero)`; zero points have the operands' extents.
+pub fn matmul_integer(
+    destination: &mut Destination<'_>,
+    a: &Source<'_>,
+    b: &Source<'_>,
+    a_zero: Option<&Source<'_>>,
+    b_zero: Option<&Source<'_>>,
+    accumulate: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
+    let is_narrow = |operand: &Source<'_>| operand.element().is_integer() && operand.element().bits() <= 16;
+    require(is_narrow(a) && is_narrow(b), "matmul_integer needs integers of at most 16 bits")?;
+    require(destination.element() == Element::I32, "matmul_integer makes i32")?;
+    let a = Quantized { values: a, scale: None, zero: a_zero, block: 1 };
+    let b = Quantized { values: b, scale: None, zero: b_zero, block: 1 };
+    product::<i32>(destination, &a, &b, accumulate, workspace)
+}
+
+/// Extents and strides of one matrix product.
+struct Problem {
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+fn check(
+    destination: &Destination<'_>,
+    a: &Quantized<'_, '_>,
+    b: &Quantized<'_, '_>,
+) -> Result<Problem, Fault> {
+    let rank = destination.rank();
+    require(
+        rank >= 2 && a.values.rank() == rank && b.values.rank() == rank,
+        "matmul needs equal ranks of at least 2",
+    )?;
+    let batch = rank - 2;
+    let (out, left, right) = (destination.dims(), a.values.dims(), b.values.dims());
+    same("matmul: batch extents of destination and a differ", &out[..batch], &left[..batch])?;
+    same("matmul: batch extents of destination and b differ", &out[..batch], &right[..batch])?;
+    let problem = Problem { m: out[batch], n: out[batch + 1], k: left[batch + 1] };
+    same("matmul: rows of destination and a differ", &[problem.m], &[left[batch]])?;
+    same("matmul: inner dimensions differ", &[problem.k], &[right[batch]])?;
+    same("matmul: columns of destination and b differ", &[problem.n], &[right[batch + 1]])?;
+    for operand in [a, b] {
+        let dims = operand.values.dims();
+        let rows = match operand.block {
+            0 => usize::from(dims[batch] > 0),
+            block => dims[batch].div_ceil(block),
+        };
+        for factor in [operand.scale, operand.zero].into_iter().flatten() {
+            require(factor.rank() == rank, "matmul: a scale or zero point has another rank")?;
+            same(
+                "matmul: batch extents of a scale or zero point differ",
+                &factor.dims()[..batch],
+                &dims[..batch],
+            )?;
+            let fits = factor.dims()[batch] >= rows && factor.dims()[batch + 1] == dims[batch + 1];
+            require(fits, "matmul: a scale or zero point does not cover its operand")?;
+        }
+    }
+    Ok(problem)
+}
+
+/// One matrix of a batch: where it and its factors begin.
+#[derive(Clone, Copy)]
+struct Place {
+    values: i64,
+    scale: i64,
+    zero: i64,
+}
+
+fn product<L: Lane>(
+    destination: &mut Destination<'_>,
+    a: &Quantized<'_, '_>,
+    b: &Quantized<'_, '_>,
+    accumulate: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
+    let problem = check(destination, a, b)?;
+    let batch = destination.rank() - 2;
+    let window = destination.window.clone();
+    let stride =
+        |operand: Option<&Source<'_>>, axis: usize| operand.map_or(0, |operand| operand.strides()[axis]);
+    let mut steps = [[0i64; 7]; RANK_MAX];
+    for (axis, step) in steps.iter_mut().enumerate().take(batch) {
+        let of = |operand: &Quantized<'_, '_>| {
+            [Some(operand.values), operand.scale, operand.zero].map(|source| stride(source, axis))
+        };
+        let (left, right) = (of(a), of(b));
+        *step = [window.strides()[axis], left[0], left[1], left[2], right[0], right[1], right[2]];
+    }
+    let (panel, sums) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS)?;
+    for_each_index(&window.dims()[..batch], &steps[..batch], |[to, a0, a1, a2, b0, b1, b2]| {
+        let left = Place { values: a0, scale: a1, zero: a2 };
+        let right = Place { values: b0, scale: b1, zero: b2 };
+        matrix(destination, to, (a, left), (b, right), &problem, accumulate, panel, sums);
+        Ok(())
+    })
+}
+
+#[allow(clippy::too_many_arguments, reason = "one matrix of a batch is exactly these parts")]
+fn matrix<L: Lane>(
+    destination: &mut Destination<'_>,
+    to: i64,
+    a: (&Quantized<'_, '_>, Place),
+    b: (&Quantized<'_, '_>, Place),
+    problem: &Problem,
+    accumulate: bool,
+    panel: &mut [L],
+    sums: &mut [L],
+) {
+    let rank = destination.rank();
+    let (row_step, column_step) = (destination.strides()[rank - 2], destination.strides()[rank - 1]);
+    let b_strides = [b.0.values.strides()[rank - 2], b.0.values.strides()[rank - 1]];
+    // Contiguous along k and not along n: pack rows of k and use dot products.
+    let by_k = b_strides[0] == 1 && b_strides[1] != 1 && problem.k > 1;
+    for column in (0..problem.n).step_by(COLUMNS) {
+        let columns = COLUMNS.min(problem.n - column);
+        for first in (0..problem.m).step_by(ROWS_PER_PASS) {
+            let rows = ROWS_PER_PASS.min(problem.m - first);
+            sums[..rows * COLUMNS].fill(L::default());
+            for start in (0..problem.k).step_by(DEPTH) {
+                let depth = DEPTH.min(problem.k - start);
+                pack(b, [start, column], [depth, columns], by_k, panel);
+                for row in (first..first + rows).step_by(ROWS) {
+                    let count = ROWS.min(first + rows - row);
+                    let mut left = [[L::default(); DEPTH]; ROWS];
+                    for (index, lanes) in left.iter_mut().enumerate().take(count) {
+                        pack_run(a, [row + index, start], depth, false, lanes);
+                    }
+                    let sums = &mut sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
+                    if by_k {
+                        dot_block(&left, panel, sums, columns, depth);
+                    } else {
+                        outer_block(&left, panel, sums, depth);
+                    }
+                }
+            }
+            for row in 0..rows {
+                let place = to + (first + row) as i64 * row_step + column as i64 * column_step;
+                let sums = &mut sums[row * COLUMNS..row * COLUMNS + columns];
+                if accumulate {
+                    let mut old = [L::default(); COLUMNS];
+                    load(&destination.as_source(), place, column_step, &mut old[..columns]);
+                    sums.iter_mut().zip(&old).for_each(|(sum, &old)| *sum = old.add(*sum));
+                }
+                store(destination, place, column_step, sums);
+            }
+        }
+    }
+}
+
+/// Widens `extents` of an operand from `origin` into a panel: row-major `[k][COLUMNS]`, or `[column][DEPTH]` when `by_k`.
+fn pack<L: Lane>(
+    b: (&Quantized<'_, '_>, Place),
+    origin: [usize; 2],
+    extents: [usize; 2],
+    by_k: bool,
+    panel: &mut [L],
+) {
+    if by_k {
+        for column in 0..extents[1] {
+            let lanes = &mut panel[column * DEPTH..column * DEPTH + extents[0]];
+            pack_run(b, [origin[0], origin[1] + column], extents[0], true, lanes);
+        }
+    } else {
+        for row in 0..extents[0] {
+            let lanes = &mut panel[row * COLUMNS..(row + 1) * COLUMNS];
+            pack_run(b, [origin[0] + row, origin[1]], extents[1], false, lanes);
+            lanes[extents[1]..].fill(L::default());
+        }
+    }
+}
+
+/// Widens one run of an operand, along its rows' dimension (`down`) or along its columns'.
+fn pack_run<L: Lane>(
+    (operand, place): (&Quantized<'_, '_>, Place),
+    [row, column]: [usize; 2],
+    count: usize,
+    down: bool,
+    lanes: &mut [L],
+) {
+    let rank = operand.values.rank();
+    let offset = |source: &Source<'_>, base: i64, row: usize| {
+        base + row as i64 * source.strides()[rank - 2] + column as i64 * source.strides()[rank - 1]
+    };
+    let step = |source: &Source<'_>| source.strides()[rank - if down { 2 } else { 1 }];
+    load(
+        operand.values,
+        offset(operand.values, place.values, row),
+        step(operand.values),
+        &mut lanes[..count],
+    );
+    if operand.scale.is_none() && operand.zero.is_none() {
+        return;
+    }
+    // Along the rows' dimension every block has one factor; along the columns' every element has its own.
+    let block_of = |row: usize| row.checked_div(operand.block).unwrap_or(0);
+    let mut start = 0;
+    while start < count {
+        let (length, block) = if down {
+            let block = block_of(row + start);
+            let end = if operand.block == 0 { usize::MAX } else { (block + 1) * operand.block - row };
+            (end.min(count) - start, block)
+        } else {
+            (count - start, block_of(row))
+        };
+        let run = &mut lanes[start..start + length];
+        let mut factor = [L::default(); DEPTH];
+        let factor = &mut factor[..length];
+        if let Some(zero) = operand.zero {
+            load(zero, offset(zero, place.zero, block), if down { 0 } else { step(zero) }, factor);
+            run.iter_mut().zip(&*factor).for_each(|(lane, &zero)| *lane = lane.subtract(zero));
+        }
+        if let Some(scale) = operand.scale {
+            load(scale, offset(scale, place.scale, block), if down { 0 } else { step(scale) }, factor);
+            run.iter_mut().zip(&*factor).for_each(|(lane, &scale)| *lane = lane.multiply(scale));
+        }
+        start += length;
+    }
+}
+
+/// `sums [rows][COLUMNS] += left [rows][k] * panel [k][COLUMNS]`, each sum over ascending k.
+fn outer_block<L: Lane>(left: &[[L; DEPTH]; ROWS], panel: &[L], sums: &mut [L], depth: usize) {
+    const STRIP: usize = 16;
+    let rows = sums.len() / COLUMNS;
+    for strip in (0..COLUMNS).step_by(STRIP) {
+        let mut total = [[L::default(); STRIP]; ROWS];
+        for k in 0..depth {
+            let row: &[L; STRIP] =
+                panel[k * COLUMNS + strip..][..STRIP].try_into().expect("a strip has this many columns");
+            for (total, left) in total.iter_mut().zip(left) {
+                let factor = left[k];
+                for (sum, &lane) in total.iter_mut().zip(row) {
+                    *sum = sum.add(factor.multiply(lane));
+                }
+            }
+        }
+        for (row, total) in total.iter().enumerate().take(rows) {
+            let sums = &mut sums[row * COLUMNS + strip..][..STRIP];
+            sums.iter_mut().zip(total).for_each(|(sum, &part)| *sum = sum.add(part));
+        }
+    }
+}
+
+/// `sums [rows][COLUMNS] += left [rows][k] * panel [column][DEPTH]`, each a dot product in interleaved partial sums.
+fn dot_block<L: Lane>(left: &[[L; DEPTH]; ROWS], panel: &[L], sums: &mut [L], columns: usize, depth: usize) {
+    for (row, sums) in sums.chunks_exact_mut(COLUMNS).enumerate() {
+        for (column, sum) in sums.iter_mut().enumerate().take(columns) {
+            *sum = sum.add(dot(&left[row][..depth], &panel[column * DEPTH..column * DEPTH + depth]));
+        }
+    }
+}
+
+/// Dot product in [`WAYS`] partial sums, added from the first to the last.
+pub(crate) fn dot<L: Lane>(a: &[L], b: &[L]) -> L {
+    let mut partial = [L::default(); WAYS];
+    let (left, right) = (a.chunks_exact(WAYS), b.chunks_exact(WAYS));
+    let rest = left.remainder().iter().zip(right.remainder());
+    for (a, b) in left.zip(right) {
+        for ((sum, &a), &b) in partial.iter_mut().zip(a).zip(b) {
+            *sum = sum.add(a.multiply(b));
+        }
+    }
+    for (sum, (&a, &b)) in partial.iter_mut().zip(rest) {
+        *sum = sum.add(a.multiply(b));
+    }
+    partial.into_iter().fold(L::default(), L::add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{Values, assert_close, random, read, values};
+
+    fn naive(a: &[f64], b: &[f64], m: usize, n: usize, k: usize) -> Vec<f64> {
+        (0..m * n).map(|at| (0..k).map(|k_at| a[at / n * k + k_at] * b[k_at * n + at % n]).sum()).collect()
+    }
+
+    fn plain<'m, 's>(values: &'s Source<'m>) -> Quantized<'m, 's> {
+        Quantized { values, scale: None, zero: None, block: 0 }
+    }
+
+    fn transposed(tensor: &Values) -> Source<'_> {
+        let mut view = tensor.source();
+        view.window.transpose_for_test();
+        view
+    }
+
+    #[test]
+    fn products_match_in_every_type_and_layout() {
+        let mut workspace = Workspace::default();
+        for (element, tolerance) in [
+            (Element::F32, 1e-5),
+            (Element::F64, 1e-12),
+            (Element::F16, 3e-3),
+            (Element::BF16, 2e-2),
+            (Element::I32, 0.0),
+        ] {
+            for (m, n, k) in [(1, 70, 300), (5, 3, 1), (7, 65, 33), (130, 9, 17)] {
+                let (a, b) = (random(element, &[m, k], 1), random(element, &[k, n], 2));
+                let expected = naive(&read(&a.source()), &read(&b.source()), m, n, k);
+                let mut out = values(element, &[m, n], &[]);
+                matmul(&mut out.destination(), &a.source(), plain(&b.source()), false, &mut workspace)
+                    .expect("fits");
+                assert_close(&read(&out.source()), &expected, tolerance);
+                let numbers = read(&b.source());
+                let turned: Vec<f64> = (0..n * k).map(|at| numbers[at % k * n + at / k]).collect();
+                let turned = values(element, &[n, k], &turned);
+                matmul(
+                    &mut out.destination(),
+                    &a.source(),
+                    plain(&transposed(&turned)),
+                    true,
+                    &mut workspace,
+                )
+                .expect("fits");
+                let doubled: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
+                assert_close(&read(&out.source()), &doubled, 2.0 * tolerance);
+            }
+        }
+    }
+
+    #[test]
+    fn integer_weights_are_dequantised_by_blocks() {
+        let mut workspace = Workspace::default();
+        let (m, n, k, block) = (3, 40, 96, 32);
+        for element in [Element::I4, Element::U4, Element::I8, Element::U8, Element::NF4, Element::F8E4M3FN] {
+            let a = random(Element::F32, &[m, k], 1);
+            let scale = random(Element::F32, &[k / block, n], 3);
+            let zero = values(
+                element,
+                &[k / block, n],
+                &vec![if element == Element::NF4 { 0.0 } else { 1.0 }; 3 * n],
+            );
+            let (s, z) = (read(&scale.source()), read(&zero.source()));
+            for is_turned in [false, true] {
+                let b = random(element, &if is_turned { [n, k] } else { [k, n] }, 2);
+                let numbers = read(&b.source());
+                let wide: Vec<f64> = (0..k * n)
+                    .map(|at| {
+                        let (row, column) = (at / n, at % n);
+                        let value = if is_turned { numbers[column * k + row] } else { numbers[at] };
+                        (value - z[row / block * n + column]) * s[row / block * n + column]
+                    })
+                    .collect();
+                let expected = naive(&read(&a.source()), &wide, m, n, k);
+                let view = if is_turned { transposed(&b) } else { b.source() };
+                let (scale, zero) = (scale.source(), zero.source());
+                let quantized = Quantized { values: &view, scale: Some(&scale), zero: Some(&zero), block };
+                let mut out = values(Element::F32, &[m, n], &[]);
+                matmul(&mut out.destination(), &a.source(), quantized, false, &mut workspace).expect("fits");
+                assert_close(&read(&out.source()), &expected, 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn integer_products_are_exact() {
+        let mut workspace = Workspace::default();
+        let (m, n, k) = (5, 66, 257);
+        let (a, b) = (random(Element::U8, &[m, k], 1), random(Element::I8, &[k, n], 2));
+        let (a_zero, b_zero) = (
+            values(Element::U8, &[m, k], &vec![128.0; m * k]),
+            values(Element::I8, &[k, n], &vec![-3.0; k * n]),
+        );
+        let wide_a: Vec<f64> = read(&a.source()).iter().map(|x| x - 128.0).collect();
+        let wide_b: Vec<f64> = read(&b.source()).iter().map(|x| x + 3.0).collect();
+        let mut out = values(Element::I32, &[m, n], &[]);
+        let (a, b, a_zero, b_zero) = (a.source(), b.source(), a_zero.source(), b_zero.source());
+        matmul_integer(&mut out.destination(), &a, &b, Some(&a_zero), Some(&b_zero), false, &mut workspace)
+            .expect("fits");
+        assert_eq!(read(&out.source()), naive(&wide_a, &wide_b, m, n, k));
+    }
+
+    #[test]
+    fn extents_that_do_not_fit_are_faults() {
+        let mut workspace = Workspace::default();
+        let (a, b) = (random(Element::F32, &[2, 8], 1), random(Element::F32, &[9, 3], 2));
+        let mut out = values(Element::F32, &[2, 3], &[]);
+        let fault = matmul(&mut out.destination(), &a.source(), plain(&b.source()), false, &mut workspace);
+        assert_eq!(
+            fault,
+            Err(Fault::Extents { what: "matmul: inner dimensions differ", left: vec![8], right: vec![9] })
+        );
+    }
+}
