@@ -1,0 +1,498 @@
+//! A loop nest over tiles: brings operand tiles into SRAM, calls a body, takes result tiles out.
+//!
+//! The innermost loop is double-buffered and unrolled by two: while tile `i` is computed, tile `i + 1` is on its way in and tile
+//! `i - 1` on its way out. Loops that no result follows are reductions: the body begins before them and finishes after them. A
+//! tile that a loop fetches past its end has no elements. It must not know what the body computes.
+//!
+//! ```text
+//! transfer a0 <- x[0..]                                   {name = "load0.0"}
+//! for i in 0..n step 2t:
+//!   transfer a1 <- x[i + t..]; wait a0; body(a0); transfer a0 <- x[i + 2t..]; wait a1; body(a1)
+//! ```
+
+use crate::lowering::{LoweringContext, engine, space};
+use crate::view::View;
+use tilewright_ir::dim::{Dim, Function};
+use tilewright_ir::types::Type;
+
+/// Where a nest stands along one axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// First step.
+    pub start: Dim,
+    /// Number of steps; 0 past the end.
+    pub length: Dim,
+    /// Largest number of steps.
+    pub capacity: i64,
+}
+
+/// A tensor that a nest reads or writes in tiles.
+#[derive(Clone, Debug)]
+pub struct Tiled {
+    /// All of it. What lies in SRAM already is used in place.
+    pub view: View,
+    /// For each dimension the axis that it follows; none when a tile has it whole.
+    pub axes: Vec<Option<usize>>,
+}
+
+impl Tiled {
+    /// A tensor that follows these axes.
+    pub fn new(view: View, axes: &[Option<usize>]) -> Tiled {
+        assert_eq!(view.rank(), axes.len(), "one axis entry per dimension");
+        Tiled { view, axes: axes.to_vec() }
+    }
+
+    /// A tensor whose dimension `i` follows axis `i`.
+    pub fn in_order(view: View) -> Tiled {
+        let axes: Vec<Option<usize>> = (0..view.rank()).map(Some).collect();
+        Tiled { view, axes }
+    }
+
+    fn follows(&self, axis: usize) -> bool {
+        let moves = |dim: usize| self.axes[dim] == Some(axis) && self.view.strides[dim] != 0;
+        (0..self.axes.len()).any(moves)
+    }
+
+    /// The part at a place.
+    fn at(&self, places: &[Place]) -> View {
+        let slice = |view: View, (dim, axis): (usize, &Option<usize>)| match axis {
+            Some(axis) => view.slice(dim, &places[*axis].start, &places[*axis].length, 1),
+            None => view,
+        };
+        self.axes.iter().enumerate().fold(self.view.clone(), slice)
+    }
+}
+
+/// The tiles at one place of a nest.
+pub struct Tiles<'t> {
+    /// Where the nest stands, by axis. Axes of loops that are not open yet have their first place.
+    pub places: &'t [Place],
+    loads: &'t [Option<View>],
+    results: &'t [View],
+}
+
+impl Tiles<'_> {
+    /// The tile of a loaded tensor.
+    pub fn load(&self, index: usize) -> &View {
+        self.loads[index].as_ref().expect("a tile that an open loop fetches")
+    }
+
+    /// Where the tile of a result is to be written.
+    pub fn result(&self, index: usize) -> &View {
+        &self.results[index]
+    }
+}
+
+/// What a nest computes.
+pub trait Body {
+    /// Before the reduction loops.
+    fn begin(&mut self, _context: &mut LoweringContext, _tiles: &Tiles) -> Result<(), String> {
+        Ok(())
+    }
+    /// In the innermost loop.
+    fn step(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String>;
+    /// After the reduction loops; result tiles are complete when it returns.
+    fn finish(&mut self, _context: &mut LoweringContext, _tiles: &Tiles) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A body that has a step only.
+pub struct Step<F>(pub F);
+
+impl<F: FnMut(&mut LoweringContext, &Tiles) -> Result<(), String>> Body for Step<F> {
+    fn step(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        (self.0)(context, tiles)
+    }
+}
+
+/// A loop nest.
+#[derive(Clone, Debug)]
+pub struct Nest {
+    /// Number of steps of each axis.
+    pub extents: Vec<Dim>,
+    /// Tile size of each axis.
+    pub tiles: Vec<i64>,
+    /// Axes, outermost first.
+    pub order: Vec<usize>,
+    /// Tensors that tiles are read from.
+    pub loads: Vec<Tiled>,
+    /// Tensors that tiles are written to. What lies in SRAM is written in place.
+    pub results: Vec<Tiled>,
+}
+
+/// A nest while it is written.
+struct Writer<'n, 'b> {
+    nest: &'n Nest,
+    body: &'b mut dyn Body,
+    /// Axes with more than one tile, outermost first.
+    loops: Vec<usize>,
+    /// Loops that are open when a load's tile is fetched.
+    load_depths: Vec<usize>,
+    /// Loops that are open when a result's tile is complete.
+    result_depth: usize,
+    /// Makes names of transfers unique.
+    prefix: String,
+    places: Vec<Place>,
+    loads: Vec<Option<View>>,
+    /// Result buffers, for even and odd tiles.
+    results: [Vec<View>; 2],
+}
+
+impl Nest {
+    /// True if an axis has, or may have, more than one tile.
+    pub fn is_looped(&self, context: &LoweringContext, axis: usize) -> Result<bool, String> {
+        Ok(context.maximum(&self.extents[axis])? > self.tiles[axis])
+    }
+
+    /// Writes the nest.
+    ///
+    /// # Errors
+    /// When a dimension has no known maximum, or the body fails.
+    pub fn run(&self, context: &mut LoweringContext, body: &mut dyn Body) -> Result<(), String> {
+        let mut loops = Vec::new();
+        for axis in &self.order {
+            if self.is_looped(context, *axis)? {
+                loops.push(*axis);
+            }
+        }
+        let depth = |tensor: &Tiled| {
+            loops.iter().rposition(|axis| tensor.follows(*axis)).map_or(0, |position| position + 1)
+        };
+        let mut places = Vec::new();
+        for (extent, tile) in self.extents.iter().zip(&self.tiles) {
+            let capacity = context.maximum(extent)?.min(*tile);
+            let length = first_length(extent, *tile, context)?;
+            places.push(Place { start: Dim::Known(0), length, capacity });
+        }
+        let mut writer = Writer {
+            nest: self,
+            body,
+            load_depths: self.loads.iter().map(depth).collect(),
+            result_depth: self.results.iter().map(depth).max().unwrap_or(loops.len()),
+            prefix: context.new_symbol("stream"),
+            loads: vec![None; self.loads.len()],
+            results: [Vec::new(), Vec::new()],
+            places,
+            loops,
+        };
+        writer.allocate_results(context)?;
+        writer.level(context, 0)?;
+        writer.wait_for_results(context)
+    }
+}
+
+/// Steps of the first tile.
+fn first_length(extent: &Dim, tile: i64, context: &LoweringContext) -> Result<Dim, String> {
+    if context.maximum(extent)? <= tile {
+        return Ok(extent.clone());
+    }
+    Ok(Dim::call(Function::Min, extent, &Dim::Known(tile)))
+}
+
+fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
+    match context.tile.ty(view.buffer) {
+        Type::View(ty) => ty.space == space::SRAM || ty.space == space::ACCUMULATOR,
+        _ => false,
+    }
+}
+
+/// An SRAM buffer for tiles of a tensor. Dimensions along which elements repeat have length 1 in it.
+fn tile_buffer(context: &mut LoweringContext, tensor: &Tiled, places: &[Place]) -> Result<View, String> {
+    let (mut dims, mut capacity) = (Vec::new(), Vec::new());
+    for (dim, axis) in tensor.axes.iter().enumerate() {
+        if tensor.view.strides[dim] == 0 {
+            dims.push(Dim::Known(1));
+            capacity.push(1);
+        } else if let Some(axis) = axis {
+            dims.push(Dim::Known(places[*axis].capacity));
+            capacity.push(places[*axis].capacity);
+        } else {
+            dims.push(tensor.view.dims[dim].clone());
+            capacity.push(context.maximum(&tensor.view.dims[dim])?);
+        }
+    }
+    context.buffer_with_capacity(space::SRAM, tensor.view.element, &dims, &capacity)
+}
+
+/// The buffer cut to the dimensions of a part, and the part without its repetitions, so that the two can be copied; then
+/// the buffer with the repetitions again.
+fn fit(buffer: &View, part: &View) -> (View, View, View) {
+    let (mut inside, mut once, mut whole) = (buffer.clone(), part.clone(), buffer.clone());
+    for dim in 0..part.rank() {
+        if part.strides[dim] == 0 {
+            once.dims[dim] = Dim::Known(1);
+            whole.strides[dim] = 0;
+        } else {
+            inside.dims[dim] = part.dims[dim].clone();
+        }
+        whole.dims[dim] = part.dims[dim].clone();
+    }
+    (inside, once, whole)
+}
+
+impl Writer<'_, '_> {
+    fn allocate_results(&mut self, context: &mut LoweringContext) -> Result<(), String> {
+        let pipelined = self.result_depth == self.loops.len() && !self.loops.is_empty();
+        for tensor in &self.nest.results {
+            for slot in 0..if pipelined { 2 } else { 1 } {
+                let buffer = if is_on_chip(context, &tensor.view) {
+                    tensor.view.clone()
+                } else {
+                    tile_buffer(context, tensor, &self.places)?
+                };
+                self.results[slot].push(buffer);
+            }
+        }
+        if !pipelined {
+            self.results[1] = self.results[0].clone();
+        }
+        Ok(())
+    }
+
+    /// What happens when `depth` loops are open.
+    fn level(&mut self, context: &mut LoweringContext, depth: usize) -> Result<(), String> {
+        let innermost = depth == self.loops.len();
+        for index in 0..self.loads.len() {
+            if self.load_depths[index] == depth && !(innermost && depth > 0) {
+                self.load_now(context, index)?;
+            }
+        }
+        if innermost {
+            return self.leaf(context, 0);
+        }
+        let begins = depth == self.result_depth;
+        if begins {
+            let results = self.result_tiles(context, 0);
+            self.body.begin(context, &self.tiles(&results))?;
+        }
+        if depth + 1 == self.loops.len() { self.pipeline(context)? } else { self.outer(context, depth)? }
+        if begins {
+            self.complete(context, 0)?;
+        }
+        Ok(())
+    }
+
+    fn tiles<'t>(&'t self, results: &'t [View]) -> Tiles<'t> {
+        Tiles { places: &self.places, loads: &self.loads, results }
+    }
+
+    fn outer(&mut self, context: &mut LoweringContext, depth: usize) -> Result<(), String> {
+        let axis = self.loops[depth];
+        let (extent, tile) = (self.nest.extents[axis].clone(), self.nest.tiles[axis]);
+        let saved = self.places[axis].clone();
+        context.for_loop(&extent, tile, |context, start| {
+            self.places[axis] = self.place(axis, start, 1);
+            self.level(context, depth + 1)
+        })?;
+        self.places[axis] = saved;
+        Ok(())
+    }
+
+    /// The place of a tile that begins at `start`; `group` tiles are taken per iteration, this one the last of them.
+    fn place(&self, axis: usize, start: &Dim, group: i64) -> Place {
+        let (extent, tile) = (&self.nest.extents[axis], self.nest.tiles[axis]);
+        let divides = extent.known().is_some_and(|extent| extent % (tile * group) == 0);
+        let length = if divides && group > 0 && start.known().is_none() {
+            Dim::Known(tile)
+        } else {
+            let left = extent - start;
+            match left.known() {
+                Some(left) => Dim::Known(left.clamp(0, tile)),
+                None => Dim::call(Function::Min, &left, &Dim::Known(tile)),
+            }
+        };
+        Place { start: start.clone(), length, capacity: self.places[axis].capacity }
+    }
+
+    /// The innermost loop, by two tiles, with the next tiles under way.
+    fn pipeline(&mut self, context: &mut LoweringContext) -> Result<(), String> {
+        let depth = self.loops.len();
+        let axis = self.loops[depth - 1];
+        let (extent, tile) = (self.nest.extents[axis].clone(), self.nest.tiles[axis]);
+        let saved = self.places[axis].clone();
+        let streamed: Vec<usize> = (0..self.loads.len())
+            .filter(|index| {
+                self.load_depths[*index] == depth && !is_on_chip(context, &self.nest.loads[*index].view)
+            })
+            .collect();
+        let mut buffers = [Vec::new(), Vec::new()];
+        for index in &streamed {
+            for slot in &mut buffers {
+                slot.push(tile_buffer(context, &self.nest.loads[*index], &self.places)?);
+            }
+        }
+        self.start(context, &streamed, &buffers, 0, axis, &Dim::Known(0), 0)?;
+        let two = Dim::Known(2 * tile);
+        let mut pair = |writer: &mut Self, context: &mut LoweringContext, start: &Dim| {
+            let (second, next) = (start + &Dim::Known(tile), start + &two);
+            writer.start(context, &streamed, &buffers, 1, axis, &second, 2)?;
+            writer.meet(context, &streamed, &buffers, 0, axis, start, 1)?;
+            writer.start(context, &streamed, &buffers, 0, axis, &next, 0)?;
+            writer.meet(context, &streamed, &buffers, 1, axis, &second, 2)
+        };
+        if extent.known().is_some_and(|extent| extent <= 2 * tile) {
+            pair(self, context, &Dim::Known(0))?;
+        } else {
+            context.for_loop(&extent, 2 * tile, |context, start| pair(self, context, start))?;
+            // The last tile fetched ahead has no elements, but its buffer must be free when the loop is left.
+            for index in &streamed {
+                context.wait_named(&self.load_name(*index, 0))?;
+            }
+        }
+        self.places[axis] = saved;
+        Ok(())
+    }
+
+    fn load_name(&self, index: usize, slot: usize) -> String {
+        format!("{}.load{index}.{slot}", self.prefix)
+    }
+
+    fn result_name(&self, index: usize, slot: usize) -> String {
+        format!("{}.result{index}.{slot}", self.prefix)
+    }
+
+    /// Starts the transfers of the tile at `start` into the buffers of a slot.
+    #[allow(clippy::too_many_arguments, reason = "one place and one slot, spelled out at four calls side by side")]
+    fn start(
+        &mut self,
+        context: &mut LoweringContext,
+        streamed: &[usize],
+        buffers: &[Vec<View>; 2],
+        slot: usize,
+        axis: usize,
+        start: &Dim,
+        group: i64,
+    ) -> Result<(), String> {
+        let place = self.place(axis, start, group);
+        if place.length == Dim::Known(0) {
+            return Ok(());
+        }
+        let saved = std::mem::replace(&mut self.places[axis], place);
+        for (at, index) in streamed.iter().enumerate() {
+            let part = self.nest.loads[*index].at(&self.places);
+            let (inside, once, _) = fit(&buffers[slot][at], &part);
+            context.start_named_transfer(engine::DMA0, &self.load_name(*index, slot), &inside, &once)?;
+        }
+        self.places[axis] = saved;
+        Ok(())
+    }
+
+    /// Waits for the tile at `start` and computes on it.
+    #[allow(clippy::too_many_arguments, reason = "as `start`")]
+    fn meet(
+        &mut self,
+        context: &mut LoweringContext,
+        streamed: &[usize],
+        buffers: &[Vec<View>; 2],
+        slot: usize,
+        axis: usize,
+        start: &Dim,
+        group: i64,
+    ) -> Result<(), String> {
+        self.places[axis] = self.place(axis, start, group);
+        if self.places[axis].length == Dim::Known(0) {
+            return Ok(());
+        }
+        for (at, index) in streamed.iter().enumerate() {
+            context.wait_named(&self.load_name(*index, slot))?;
+            let part = self.nest.loads[*index].at(&self.places);
+            self.loads[*index] = Some(fit(&buffers[slot][at], &part).2);
+        }
+        for index in 0..self.loads.len() {
+            if self.load_depths[index] == self.loops.len() && !streamed.contains(&index) {
+                self.loads[index] = Some(self.nest.loads[index].at(&self.places));
+            }
+        }
+        self.leaf(context, slot)
+    }
+
+    fn load_now(&mut self, context: &mut LoweringContext, index: usize) -> Result<(), String> {
+        let tensor = &self.nest.loads[index];
+        let part = tensor.at(&self.places);
+        if is_on_chip(context, &part) {
+            self.loads[index] = Some(part);
+            return Ok(());
+        }
+        let buffer = tile_buffer(context, tensor, &self.places)?;
+        let (inside, once, whole) = fit(&buffer, &part);
+        context.transfer(engine::DMA0, &inside, &once)?;
+        self.loads[index] = Some(whole);
+        Ok(())
+    }
+
+    /// The result tiles of a slot, cut to the place.
+    fn result_tiles(&self, context: &LoweringContext, slot: usize) -> Vec<View> {
+        let cut = |(tensor, buffer): (&Tiled, &View)| {
+            let part = tensor.at(&self.places);
+            if is_on_chip(context, &part) { part } else { fit(buffer, &part).0 }
+        };
+        self.nest.results.iter().zip(&self.results[slot]).map(cut).collect()
+    }
+
+    fn leaf(&mut self, context: &mut LoweringContext, slot: usize) -> Result<(), String> {
+        let whole = self.result_depth == self.loops.len();
+        if whole {
+            self.wait_for_slot(context, slot)?;
+        }
+        let results = self.result_tiles(context, slot);
+        if whole {
+            self.body.begin(context, &self.tiles(&results))?;
+        }
+        self.body.step(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+        if whole {
+            self.body.finish(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+            self.store(context, slot, &results)?;
+        }
+        Ok(())
+    }
+
+    /// After a reduction: the result tile is finished and leaves.
+    fn complete(&mut self, context: &mut LoweringContext, slot: usize) -> Result<(), String> {
+        self.wait_for_slot(context, slot)?;
+        let results = self.result_tiles(context, slot);
+        self.body.finish(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+        self.store(context, slot, &results)
+    }
+
+    /// Before a result buffer is written again, its last transfer must have finished.
+    fn wait_for_slot(&self, context: &mut LoweringContext, slot: usize) -> Result<(), String> {
+        if self.loops.is_empty() {
+            return Ok(());
+        }
+        for (index, tensor) in self.nest.results.iter().enumerate() {
+            if !is_on_chip(context, &tensor.view) {
+                context.wait_named(&self.result_name(index, slot))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&self, context: &mut LoweringContext, slot: usize, results: &[View]) -> Result<(), String> {
+        for (index, tensor) in self.nest.results.iter().enumerate() {
+            if !is_on_chip(context, &tensor.view) {
+                let part = tensor.at(&self.places);
+                context.start_named_transfer(
+                    engine::DMA1,
+                    &self.result_name(index, slot),
+                    &part,
+                    &results[index],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_results(&self, context: &mut LoweringContext) -> Result<(), String> {
+        let slots =
+            if self.result_depth == self.loops.len() && !self.loops.is_empty() { 2 } else { 1 };
+        for slot in 0..slots {
+            for (index, tensor) in self.nest.results.iter().enumerate() {
+                if !is_on_chip(context, &tensor.view) {
+                    context.wait_named(&self.result_name(index, slot))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
