@@ -12,6 +12,7 @@ pub mod fields;
 pub mod host;
 pub mod lower;
 pub mod lowering;
+pub mod npu_gen3;
 pub mod place;
 pub mod placement;
 pub mod range;

@@ -121,6 +121,13 @@ pub struct Nest {
     pub results: Vec<Tiled>,
 }
 
+/// Which part of a body.
+enum Phase {
+    Begin,
+    Step,
+    Finish,
+}
+
 /// A nest while it is written.
 struct Writer<'n, 'b> {
     nest: &'n Nest,
@@ -264,7 +271,7 @@ impl Writer<'_, '_> {
         let begins = depth == self.result_depth;
         if begins {
             let results = self.result_tiles(context, 0);
-            self.body.begin(context, &self.tiles(&results))?;
+            self.call(context, &results, Phase::Begin)?;
         }
         if depth + 1 == self.loops.len() { self.pipeline(context)? } else { self.outer(context, depth)? }
         if begins {
@@ -273,8 +280,13 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn tiles<'t>(&'t self, results: &'t [View]) -> Tiles<'t> {
-        Tiles { places: &self.places, loads: &self.loads, results }
+    fn call(&mut self, context: &mut LoweringContext, results: &[View], phase: Phase) -> Result<(), String> {
+        let tiles = Tiles { places: &self.places, loads: &self.loads, results };
+        match phase {
+            Phase::Begin => self.body.begin(context, &tiles),
+            Phase::Step => self.body.step(context, &tiles),
+            Phase::Finish => self.body.finish(context, &tiles),
+        }
     }
 
     fn outer(&mut self, context: &mut LoweringContext, depth: usize) -> Result<(), String> {
@@ -289,11 +301,12 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// The place of a tile that begins at `start`; `group` tiles are taken per iteration, this one the last of them.
+    /// The place of a tile that begins at `start`. `group` is the number of tiles that an iteration has taken with this one, 0
+    /// when the tile may lie past the end even where tiles divide the extent.
     fn place(&self, axis: usize, start: &Dim, group: i64) -> Place {
         let (extent, tile) = (&self.nest.extents[axis], self.nest.tiles[axis]);
-        let divides = extent.known().is_some_and(|extent| extent % (tile * group) == 0);
-        let length = if divides && group > 0 && start.known().is_none() {
+        let divides = group > 0 && extent.known().is_some_and(|extent| extent % (tile * group) == 0);
+        let length = if divides && start.known().is_none() {
             Dim::Known(tile)
         } else {
             let left = extent - start;
@@ -324,7 +337,7 @@ impl Writer<'_, '_> {
         }
         self.start(context, &streamed, &buffers, 0, axis, &Dim::Known(0), 0)?;
         let two = Dim::Known(2 * tile);
-        let mut pair = |writer: &mut Self, context: &mut LoweringContext, start: &Dim| {
+        let pair = |writer: &mut Self, context: &mut LoweringContext, start: &Dim| {
             let (second, next) = (start + &Dim::Known(tile), start + &two);
             writer.start(context, &streamed, &buffers, 1, axis, &second, 2)?;
             writer.meet(context, &streamed, &buffers, 0, axis, start, 1)?;
@@ -437,11 +450,11 @@ impl Writer<'_, '_> {
         }
         let results = self.result_tiles(context, slot);
         if whole {
-            self.body.begin(context, &self.tiles(&results))?;
+            self.call(context, &results, Phase::Begin)?;
         }
-        self.body.step(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+        self.call(context, &results, Phase::Step)?;
         if whole {
-            self.body.finish(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+            self.call(context, &results, Phase::Finish)?;
             self.store(context, slot, &results)?;
         }
         Ok(())
@@ -451,7 +464,7 @@ impl Writer<'_, '_> {
     fn complete(&mut self, context: &mut LoweringContext, slot: usize) -> Result<(), String> {
         self.wait_for_slot(context, slot)?;
         let results = self.result_tiles(context, slot);
-        self.body.finish(context, &Tiles { places: &self.places, loads: &self.loads, results: &results })?;
+        self.call(context, &results, Phase::Finish)?;
         self.store(context, slot, &results)
     }
 

@@ -1,0 +1,8 @@
+//! `npu-gen3`: the open reference NPU. What the machine is, says `ISA.md` in this folder; how each op runs on it, the files here.
+//!
+//! ```text
+//! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
+//! ```
+
+pub mod nest;
+pub mod tile_search;
