@@ -13,6 +13,7 @@ pub mod host;
 pub mod lower;
 pub mod lowering;
 pub mod npu_gen3;
+pub mod op_command;
 pub mod place;
 pub mod placement;
 pub mod range;

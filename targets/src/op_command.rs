@@ -33,11 +33,13 @@ impl OpCommand {
         self
     }
 
-    fn unary(function: &str) -> OpCommand {
+    /// `unary` with a function.
+    pub fn unary(function: &str) -> OpCommand {
         OpCommand::new(&tile::UNARY).with("function", function)
     }
 
-    fn binary(function: &str) -> OpCommand {
+    /// `binary` with a function.
+    pub fn binary(function: &str) -> OpCommand {
         OpCommand::new(&tile::BINARY).with("function", function)
     }
 

@@ -216,6 +216,34 @@ pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
     best.map(|(_, plan)| plan).ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
 }
 
+/// A plan for nests with many axes: axes are taken whole from the innermost on while they fit, the next one as far as it fits,
+/// the others step by step. Axes are in loop order.
+///
+/// # Errors
+/// When not even the smallest tiles fit.
+pub fn fit_inner(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
+    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
+    let mut tiles: Vec<u64> = sizes.iter().map(|list| *list.last().expect("a candidate")).collect();
+    let least = sram_bytes(problem, &tiles);
+    if least > limits.sram_bytes {
+        return Err(TooLarge { needed_bytes: least, available_bytes: limits.sram_bytes });
+    }
+    for axis in (0..tiles.len()).rev() {
+        let fits = |size: &&u64| {
+            let mut larger = tiles.clone();
+            larger[axis] = **size;
+            sram_bytes(problem, &larger) <= limits.sram_bytes
+        };
+        let size = *sizes[axis].iter().find(fits).expect("the smallest size fits");
+        tiles[axis] = size;
+        if size < problem.axes[axis].extent {
+            break;
+        }
+    }
+    let order: Vec<usize> = (0..tiles.len()).collect();
+    Ok(score(problem, limits, &tiles, &order, sram_bytes(problem, &tiles)))
+}
+
 /// What plans are compared by.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u64, u64, u64, Vec<u64>, Vec<usize>);
@@ -248,30 +276,57 @@ pub fn sram_bytes(problem: &Problem, tiles: &[u64]) -> u64 {
     })
 }
 
+/// What moves for one operand.
+struct Traffic {
+    /// All its bytes.
+    bytes: u64,
+    /// Number of transfers.
+    transfers: u64,
+    /// Loops that are open when it moves.
+    depth: usize,
+}
+
+fn traffic(problem: &Problem, operand: &Operand, tiles: &[u64], order: &[usize]) -> Traffic {
+    let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
+    // The tile changes with every loop down to the innermost one that it depends on.
+    let depends = |axis: &usize| trips(*axis) > 1 && operand.spans.iter().any(|span| span.axis == *axis);
+    let depth = order.iter().rposition(depends).map_or(0, |at| at + 1);
+    let transfers = order[..depth].iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
+    let sweep: u64 = order.iter().filter(|axis| depends(axis)).map(|axis| trips(*axis)).product();
+    // Tails are shorter: the whole operand, once per sweep, instead of full tiles.
+    let bytes = whole_bytes(problem, operand, tiles).saturating_mul(transfers / sweep.max(1));
+    Traffic { bytes, transfers, depth }
+}
+
 fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram_bytes: u64) -> Plan {
     let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
     let steps = order.iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
-    let (mut dram_bytes, mut transfers, mut first) = (0u64, 0u64, 0u64);
+    let innermost = order.iter().rposition(|axis| trips(*axis) > 1).map_or(0, |at| at + 1);
+    let per_cycle = limits.dram_bytes_per_cycle.max(1);
+    // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for.
+    let (mut dram_bytes, mut streamed, mut waited, mut first) = (0u64, 0u64, 0u64, 0u64);
     for operand in problem.operands.iter().filter(|operand| operand.flow != Flow::Hold) {
-        // The tile changes with every loop down to the innermost one that it depends on.
-        let depends =
-            |axis: &usize| trips(*axis) > 1 && operand.spans.iter().any(|span| span.axis == *axis);
-        let depth = order.iter().rposition(depends).map_or(0, |at| at + 1);
-        let moves = order[..depth].iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
-        // Tails are shorter: the whole operand, once per sweep, instead of full tiles.
-        let sweep: u64 = operand
-            .spans
-            .iter()
-            .fold(1, |product, span| product * if depends(&span.axis) { trips(span.axis) } else { 1 });
-        let whole = whole_bytes(problem, operand, tiles);
-        let bytes = whole.saturating_mul(moves / sweep.max(1));
-        dram_bytes = dram_bytes.saturating_add(bytes);
-        transfers = transfers.saturating_add(moves);
-        if operand.flow == Flow::Load {
-            first += operand.tile_bytes(tiles) / limits.dram_bytes_per_cycle.max(1) + limits.transfer_cycles;
+        let traffic = traffic(problem, operand, tiles, order);
+        dram_bytes = dram_bytes.saturating_add(traffic.bytes);
+        let setup = traffic.transfers.saturating_mul(limits.transfer_cycles);
+        if operand.flow == Flow::Load && traffic.depth < innermost {
+            waited = waited.saturating_add(traffic.bytes / per_cycle + setup);
+        } else {
+            streamed = streamed.saturating_add(traffic.bytes / per_cycle + setup / 2);
+            first = first.saturating_add(operand.tile_bytes(tiles) / per_cycle);
         }
     }
-    let work = problem.work.iter().fold(0u64, |sum, work| {
+    let fills = steps / innermost.checked_sub(1).map_or(1, |at| trips(order[at]));
+    waited = waited.saturating_add(fills.saturating_mul(first + limits.transfer_cycles));
+    let compute =
+        work_cycles(problem, tiles).saturating_add(steps.saturating_mul(limits.command_cycles));
+    let cycles = waited.saturating_add(compute.max(streamed));
+    Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, dram_bytes, sram_bytes }
+}
+
+/// Cycles of the compute engines for all tiles, each rounded up to the granules.
+fn work_cycles(problem: &Problem, tiles: &[u64]) -> u64 {
+    problem.work.iter().fold(0u64, |sum, work| {
         let points = work.axes.iter().fold(work.factor, |product, axis| {
             let granule = problem.axes[*axis].granule;
             let rounded = |size: u64| size.div_ceil(granule) * granule;
@@ -280,12 +335,7 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram
             product.saturating_mul(full * rounded(tiles[*axis]) + if tail > 0 { rounded(tail) } else { 0 })
         });
         sum.saturating_add(points.div_ceil(work.per_cycle.max(1)))
-    });
-    let compute = work.saturating_add(steps.saturating_mul(limits.command_cycles));
-    let movement = dram_bytes / limits.dram_bytes_per_cycle.max(1)
-        + transfers.saturating_mul(limits.transfer_cycles) / 2;
-    let cycles = first.saturating_add(compute.max(movement));
-    Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, dram_bytes, sram_bytes }
+    })
 }
 
 /// Bytes of one pass over the whole operand, overlaps of windows included.
@@ -340,8 +390,8 @@ mod tests {
             assert!(plan.cycles <= last, "{sram_bytes}: {} > {last}", plan.cycles);
             last = plan.cycles;
         }
-        // At 4 MiB the compulsory traffic is reached.
-        assert!(last < 512 * 2048 * 2048 / 2048 * 101 / 100 + 10_000, "{last}");
+        // At 4 MiB the matrix engine is busy nearly all the time.
+        assert!(last < 512 * 2048 * 2048 / 2048 * 108 / 100, "{last}");
     }
 
     #[test]
