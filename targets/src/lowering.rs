@@ -31,6 +31,7 @@ use tilewright_ir::module::{BlockId, Module, OpId, Operation, ValueId};
 use tilewright_ir::op_def::OpDef;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::{TensorType, Type, ViewType};
+use tilewright_passes::machine::Machine;
 
 /// Engines by name, as `tile` ops and commands call them.
 pub mod engine {
@@ -111,6 +112,8 @@ pub struct LoweringContext<'a> {
     pub tile: Module,
     /// Ranges of registers and of the loop variables in scope.
     pub ranges: Ranges,
+    /// The machine that is compiled for.
+    pub machine: Machine,
     /// The block that tile ops are appended to.
     pub(crate) block: BlockId,
     /// Declarations (constants, arguments, registers) go to the start of this block.
@@ -138,6 +141,7 @@ impl<'a> LoweringContext<'a> {
             source,
             tile,
             ranges,
+            machine: Machine::reference(),
             block: top,
             top,
             declarations: 0,

@@ -10,7 +10,7 @@
 use super::machine::limits;
 use super::nest::{Nest, Step, Tiled, Tiles};
 use super::tile_op;
-use super::tile_search::{Axis, Flow, Operand, Problem, Span, Work, fit_inner, search};
+use super::tile_search::{Axis, Flow, Operand, Problem, Work, fit_inner, search};
 use crate::lowering::{LoweringContext, space};
 use crate::view::View;
 use std::collections::BTreeSet;
@@ -83,6 +83,18 @@ impl Group {
         self.members.len() - 1
     }
 
+    /// Adds a value in memory that is broadcast to the iteration space but for its last dimension, which it has whole with a length
+    /// of its own (a table of half as many entries).
+    pub fn table(&mut self, view: &View) -> usize {
+        let member = self.input(view);
+        let last = self.extents.len() - 1;
+        let mut dims = self.extents.clone();
+        dims[last] = view.dims[view.rank() - 1].clone();
+        self.members[member].extends[last] = dims[last] == self.extents[last];
+        self.members[member].role = Role::Input(view.broadcast_to(&dims));
+        member
+    }
+
     /// Adds a result in memory, of the iteration space's rank; its dimensions are whole or 1.
     pub fn output(&mut self, view: &View) -> usize {
         let extends =
@@ -123,9 +135,8 @@ impl Group {
             // Along an axis that it does not extend along, an input repeats: one element is enough.
             let mut view = view.clone();
             for (axis, follows) in axes.iter().enumerate() {
-                if follows.is_none() {
+                if follows.is_none() && view.strides[axis] == 0 {
                     view.dims[axis] = Dim::Known(1);
-                    view.strides[axis] = 0;
                 }
             }
             Tiled::new(view, &axes)
@@ -244,6 +255,23 @@ impl Group {
         })
     }
 
+    /// A member as the tile search sees it.
+    fn operand(&self, context: &LoweringContext, member: &Member) -> Result<Operand, String> {
+        let flow = match member.role {
+            Role::Input(_) => Flow::Load,
+            Role::Inner => Flow::Hold,
+            Role::Output(_) => Flow::Store,
+        };
+        let follows: Vec<usize> = (0..self.extents.len()).filter(|axis| member.extends[*axis]).collect();
+        let mut operand = Operand::new(flow, &follows, member.element.bits() as u64);
+        if let Role::Input(view) = &member.role {
+            for axis in (0..view.rank()).filter(|axis| !member.extends[*axis] && view.strides[*axis] != 0) {
+                operand.fixed *= context.maximum(&view.dims[axis])?.max(1) as u64;
+            }
+        }
+        Ok(operand)
+    }
+
     fn plan(&self, context: &LoweringContext) -> Result<Vec<i64>, String> {
         let whole: BTreeSet<usize> = self.nodes.iter().flat_map(|node| node.along.iter().copied()).collect();
         let limits = limits(context);
@@ -254,18 +282,9 @@ impl Group {
             let granule = if whole.contains(&axis) { extent } else if axis + 1 == self.extents.len() { 16 } else { 1 };
             axes.push(Axis::new("axis", extent, granule));
         }
-        let operands = self.members.iter().map(|member| Operand {
-            flow: match member.role {
-                Role::Input(_) => Flow::Load,
-                Role::Inner => Flow::Hold,
-                Role::Output(_) => Flow::Store,
-            },
-            spans: (0..axes.len()).filter(|axis| member.extends[*axis]).map(Span::plain).collect(),
-            fixed: 1,
-            bits: member.element.bits() as u64,
-        });
+        let operands = self.members.iter().map(|member| self.operand(context, member));
         let problem = Problem {
-            operands: operands.collect(),
+            operands: operands.collect::<Result<_, String>>()?,
             work: vec![Work {
                 axes: (0..axes.len()).collect(),
                 factor: self.nodes.len() as u64,

@@ -4,5 +4,8 @@
 //! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
 //! ```
 
+pub mod group;
+pub mod machine;
 pub mod nest;
+pub mod tile_op;
 pub mod tile_search;
