@@ -147,6 +147,7 @@ impl Group {
             order: (0..self.extents.len()).collect(),
             loads: inputs.iter().map(tiled).collect(),
             results: outputs.iter().map(tiled).collect(),
+            is_pipelined: true,
         };
         let place_of = |list: &[(usize, View)], member: usize| list.iter().position(|entry| entry.0 == member);
         nest.run(

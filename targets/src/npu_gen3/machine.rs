@@ -100,6 +100,7 @@ pub fn limits(context: &LoweringContext) -> Limits {
     let machine = &context.machine;
     Limits {
         sram_bytes: machine.sram_bytes - machine.sram_bytes / SRAM_SLACK_DIVISOR,
+        accumulator_bytes: machine.accumulator_bytes,
         dram_bytes_per_cycle: machine.dram_bytes_per_cycle,
         transfer_cycles: machine.dram_latency_cycles / 4,
         command_cycles: machine.launch_cycles,

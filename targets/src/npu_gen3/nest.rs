@@ -119,6 +119,8 @@ pub struct Nest {
     pub loads: Vec<Tiled>,
     /// Tensors that tiles are written to. What lies in SRAM is written in place.
     pub results: Vec<Tiled>,
+    /// Whether the innermost loop is double-buffered and unrolled by two.
+    pub is_pipelined: bool,
 }
 
 /// Which part of a body.
@@ -197,6 +199,24 @@ fn first_length(extent: &Dim, tile: i64, context: &LoweringContext) -> Result<Di
     Ok(Dim::call(Function::Min, extent, &Dim::Known(tile)))
 }
 
+/// A loop over tiles, `group` of them per iteration. Where the extent is a number the variable counts tiles, so that addresses are
+/// multiples of a tile by their form (packed elements begin at whole bytes).
+fn tile_loop(
+    context: &mut LoweringContext,
+    extent: &Dim,
+    tile: i64,
+    group: i64,
+    body: impl FnOnce(&mut LoweringContext, &Dim) -> Result<(), String>,
+) -> Result<(), String> {
+    match extent.known() {
+        Some(extent) => {
+            let trips = Dim::Known((extent + tile - 1) / tile);
+            context.for_loop(&trips, group, |context, index| body(context, &(index * &Dim::Known(tile))))
+        }
+        None => context.for_loop(extent, group * tile, body),
+    }
+}
+
 fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
     match context.tile.ty(view.buffer) {
         Type::View(ty) => ty.space == space::SRAM || ty.space == space::ACCUMULATOR,
@@ -240,7 +260,7 @@ fn fit(buffer: &View, part: &View) -> (View, View, View) {
 
 impl Writer<'_, '_> {
     fn allocate_results(&mut self, context: &mut LoweringContext) -> Result<(), String> {
-        let pipelined = self.result_depth == self.loops.len() && !self.loops.is_empty();
+        let pipelined = self.has_two_slots();
         for tensor in &self.nest.results {
             for slot in 0..if pipelined { 2 } else { 1 } {
                 let buffer = if is_on_chip(context, &tensor.view) {
@@ -261,7 +281,7 @@ impl Writer<'_, '_> {
     fn level(&mut self, context: &mut LoweringContext, depth: usize) -> Result<(), String> {
         let innermost = depth == self.loops.len();
         for index in 0..self.loads.len() {
-            if self.load_depths[index] == depth && !(innermost && depth > 0) {
+            if self.load_depths[index] == depth && !(innermost && self.is_pipelined()) {
                 self.load_now(context, index)?;
             }
         }
@@ -273,11 +293,24 @@ impl Writer<'_, '_> {
             let results = self.result_tiles(context, 0);
             self.call(context, &results, Phase::Begin)?;
         }
-        if depth + 1 == self.loops.len() { self.pipeline(context)? } else { self.outer(context, depth)? }
+        if depth + 1 == self.loops.len() && self.nest.is_pipelined {
+            self.pipeline(context)?;
+        } else {
+            self.outer(context, depth)?;
+        }
         if begins {
             self.complete(context, 0)?;
         }
         Ok(())
+    }
+
+    fn is_pipelined(&self) -> bool {
+        self.nest.is_pipelined && !self.loops.is_empty()
+    }
+
+    /// Whether results leave once per innermost tile, from two buffers.
+    fn has_two_slots(&self) -> bool {
+        self.is_pipelined() && self.result_depth == self.loops.len()
     }
 
     fn call(&mut self, context: &mut LoweringContext, results: &[View], phase: Phase) -> Result<(), String> {
@@ -293,7 +326,7 @@ impl Writer<'_, '_> {
         let axis = self.loops[depth];
         let (extent, tile) = (self.nest.extents[axis].clone(), self.nest.tiles[axis]);
         let saved = self.places[axis].clone();
-        context.for_loop(&extent, tile, |context, start| {
+        tile_loop(context, &extent, tile, 1, |context, start| {
             self.places[axis] = self.place(axis, start, 1);
             self.level(context, depth + 1)
         })?;
@@ -347,7 +380,7 @@ impl Writer<'_, '_> {
         if extent.known().is_some_and(|extent| extent <= 2 * tile) {
             pair(self, context, &Dim::Known(0))?;
         } else {
-            context.for_loop(&extent, 2 * tile, |context, start| pair(self, context, start))?;
+            tile_loop(context, &extent, tile, 2, |context, start| pair(self, context, start))?;
             // The last tile fetched ahead has no elements, but its buffer must be free when the loop is left.
             for index in &streamed {
                 context.wait_named(&self.load_name(*index, 0))?;
@@ -497,9 +530,7 @@ impl Writer<'_, '_> {
     }
 
     fn wait_for_results(&self, context: &mut LoweringContext) -> Result<(), String> {
-        let slots =
-            if self.result_depth == self.loops.len() && !self.loops.is_empty() { 2 } else { 1 };
-        for slot in 0..slots {
+        for slot in 0..if self.has_two_slots() { 2 } else { 1 } {
             for (index, tensor) in self.nest.results.iter().enumerate() {
                 if !is_on_chip(context, &tensor.view) {
                     context.wait_named(&self.result_name(index, slot))?;

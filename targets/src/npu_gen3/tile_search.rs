@@ -60,6 +60,8 @@ pub enum Flow {
     Store,
     /// Lives in SRAM only.
     Hold,
+    /// Lives in the accumulators.
+    Accumulate,
 }
 
 /// One operand.
@@ -121,6 +123,8 @@ pub struct Problem {
 pub struct Limits {
     /// SRAM that a kernel may use.
     pub sram_bytes: u64,
+    /// Accumulators that a kernel may use.
+    pub accumulator_bytes: u64,
     /// DRAM bandwidth.
     pub dram_bytes_per_cycle: u64,
     /// Cycles that a transfer costs beyond its bytes.
@@ -200,7 +204,7 @@ pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
         let tiles: Vec<u64> = index.iter().zip(&sizes).map(|(at, list)| list[*at]).collect();
         let sram_bytes = sram_bytes(problem, &tiles);
         needed_bytes = needed_bytes.min(sram_bytes);
-        if sram_bytes <= limits.sram_bytes {
+        if sram_bytes <= limits.sram_bytes && accumulator_bytes(problem, &tiles) <= limits.accumulator_bytes {
             for order in &problem.orders {
                 let plan = score(problem, limits, &tiles, order, sram_bytes);
                 let key = Key::of(&plan);
@@ -233,6 +237,7 @@ pub fn fit_inner(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
             let mut larger = tiles.clone();
             larger[axis] = **size;
             sram_bytes(problem, &larger) <= limits.sram_bytes
+                && accumulator_bytes(problem, &larger) <= limits.accumulator_bytes
         };
         let size = *sizes[axis].iter().find(fits).expect("the smallest size fits");
         tiles[axis] = size;
@@ -265,10 +270,17 @@ fn advance(index: &mut [usize], sizes: &[Vec<u64>]) -> bool {
     false
 }
 
+/// Accumulators for these tiles.
+pub fn accumulator_bytes(problem: &Problem, tiles: &[u64]) -> u64 {
+    let held = problem.operands.iter().filter(|operand| operand.flow == Flow::Accumulate);
+    held.fold(0, |sum, operand| sum.saturating_add(operand.tile_bytes(tiles).div_ceil(64) * 64))
+}
+
 /// SRAM for these tiles. A loaded or stored operand of which there is more than one tile has two buffers.
 pub fn sram_bytes(problem: &Problem, tiles: &[u64]) -> u64 {
     let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
-    problem.operands.iter().fold(problem.fixed_sram_bytes, |sum, operand| {
+    let in_sram = problem.operands.iter().filter(|operand| operand.flow != Flow::Accumulate);
+    in_sram.fold(problem.fixed_sram_bytes, |sum, operand| {
         let several = operand.flow != Flow::Hold && operand.spans.iter().any(|span| trips(span.axis) > 1);
         // Buffers begin at multiples of 64 bytes.
         let bytes = operand.tile_bytes(tiles).div_ceil(64) * 64;
@@ -305,7 +317,7 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram
     let per_cycle = limits.dram_bytes_per_cycle.max(1);
     // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for.
     let (mut dram_bytes, mut streamed, mut waited, mut first) = (0u64, 0u64, 0u64, 0u64);
-    for operand in problem.operands.iter().filter(|operand| operand.flow != Flow::Hold) {
+    for operand in problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store)) {
         let traffic = traffic(problem, operand, tiles, order);
         dram_bytes = dram_bytes.saturating_add(traffic.bytes);
         let setup = traffic.transfers.saturating_mul(limits.transfer_cycles);
@@ -354,7 +366,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { sram_bytes: 1 << 20, dram_bytes_per_cycle: 32, transfer_cycles: 64, command_cycles: 16 };
+        Limits { sram_bytes: 1 << 20, accumulator_bytes: 64 << 10, dram_bytes_per_cycle: 32, transfer_cycles: 64, command_cycles: 16 };
 
     fn matmul(m: u64, n: u64, k: u64, weight_bits: u64, per_cycle: u64) -> Problem {
         Problem {
@@ -362,7 +374,7 @@ mod tests {
             operands: vec![
                 Operand::new(Flow::Load, &[0, 2], 16),
                 Operand::new(Flow::Load, &[1, 2], weight_bits),
-                Operand::new(Flow::Hold, &[0, 1], 32),
+                Operand::new(Flow::Accumulate, &[0, 1], 32),
                 Operand::new(Flow::Store, &[0, 1], 16),
             ],
             work: vec![Work { axes: vec![0, 1, 2], factor: 1, per_cycle }],
