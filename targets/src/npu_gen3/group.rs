@@ -10,7 +10,7 @@
 use super::machine::limits;
 use super::nest::{Nest, Step, Tiled, Tiles};
 use super::tile_op;
-use super::tile_search::{Axis, Flow, Operand, Problem, Work, fit_inner, search};
+use super::tile_search::{Axis, Flow, Operand, Plan, Problem, Work, fit_inner, search};
 use crate::lowering::{LoweringContext, space};
 use crate::view::View;
 use std::collections::BTreeSet;
@@ -118,11 +118,8 @@ impl Group {
         if self.extents.contains(&Dim::Known(0)) {
             return Ok(());
         }
-        self.drop_unit_axes();
-        if self.nodes.iter().all(|node| node.along.is_empty()) {
-            self.collapse();
-        }
-        let tiles = self.plan(context)?;
+        self.simplify();
+        let tiles: Vec<i64> = self.plan(context)?.tiles.iter().map(|tile| *tile as i64).collect();
         let members_of = |wanted: fn(&Role) -> Option<&View>| -> Vec<(usize, View)> {
             let found = |(index, member): (usize, &Member)| wanted(&member.role).map(|view| (index, view.clone()));
             self.members.iter().enumerate().filter_map(found).collect()
@@ -195,6 +192,22 @@ impl Group {
         let operands: Vec<Option<View>> =
             node.operands.iter().map(|operand| operand.map(view)).collect();
         tile_op::emit(context, node.op, &view(node.result), &operands)
+    }
+
+    /// Modelled cycles.
+    ///
+    /// # Errors
+    /// As [`Group::run`].
+    pub fn cycles(mut self, context: &LoweringContext) -> Result<u64, String> {
+        self.simplify();
+        self.plan(context).map(|plan| plan.cycles)
+    }
+
+    fn simplify(&mut self) {
+        self.drop_unit_axes();
+        if self.nodes.iter().all(|node| node.along.is_empty()) {
+            self.collapse();
+        }
     }
 
     fn drop_unit_axes(&mut self) {
@@ -273,7 +286,7 @@ impl Group {
         Ok(operand)
     }
 
-    fn plan(&self, context: &LoweringContext) -> Result<Vec<i64>, String> {
+    fn plan(&self, context: &LoweringContext) -> Result<Plan, String> {
         let whole: BTreeSet<usize> = self.nodes.iter().flat_map(|node| node.along.iter().copied()).collect();
         let limits = limits(context);
         let mut axes = Vec::new();
@@ -298,7 +311,6 @@ impl Group {
         let open = problem.axes.iter().filter(|axis| axis.extent > axis.granule).count();
         let plan =
             if open <= SEARCHED_AXES_MAX { search(&problem, limits) } else { fit_inner(&problem, limits) };
-        let plan = plan.map_err(|error| error.to_string())?;
-        Ok(plan.tiles.iter().map(|tile| *tile as i64).collect())
+        plan.map_err(|error| error.to_string())
     }
 }

@@ -4,6 +4,7 @@
 //! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
 //! ```
 
+pub mod cluster;
 pub mod elementwise;
 pub mod group;
 pub mod machine;

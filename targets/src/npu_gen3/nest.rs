@@ -217,7 +217,7 @@ fn tile_loop(
     }
 }
 
-fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
+pub(super) fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
     match context.tile.ty(view.buffer) {
         Type::View(ty) => ty.space == space::SRAM || ty.space == space::ACCUMULATOR,
         _ => false,

@@ -20,12 +20,19 @@ pub struct Axis {
     pub extent: u64,
     /// Tile sizes are multiples of this, or the whole extent; work is rounded up to it.
     pub granule: u64,
+    /// The only tile size to try, when it is decided already.
+    pub tile: Option<u64>,
 }
 
 impl Axis {
     /// An axis. Extent and granule count as at least 1.
     pub fn new(name: &'static str, extent: u64, granule: u64) -> Axis {
-        Axis { name, extent: extent.max(1), granule: granule.max(1) }
+        Axis { name, extent: extent.max(1), granule: granule.max(1), tile: None }
+    }
+
+    /// An axis with one tile size.
+    pub fn with_tile(name: &'static str, extent: u64, tile: u64) -> Axis {
+        Axis { tile: Some(tile.clamp(1, extent.max(1))), ..Axis::new(name, extent, 1) }
     }
 }
 
@@ -176,6 +183,9 @@ impl fmt::Display for TooLarge {
 
 /// Tile sizes worth trying: for every number of tiles up to 8, then four per octave, the smallest size that gives it.
 pub fn candidates(axis: Axis) -> Vec<u64> {
+    if let Some(tile) = axis.tile {
+        return vec![tile];
+    }
     let mut sizes = Vec::new();
     let mut trips = 1u64;
     loop {
