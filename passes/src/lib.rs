@@ -1,3 +1,4 @@
 //! tilewright: the passes crate.
 
 pub mod form_kernels;
+pub mod machine;

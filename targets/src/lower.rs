@@ -24,6 +24,7 @@ use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::dialects::{builtin, core};
 use tilewright_ir::module::{BlockId, Module, OpId};
 use tilewright_ir::op_def::Traits;
+use tilewright_passes::machine::Machine;
 use tilewright_runtime::stream::Program;
 
 /// How to compile a function.
@@ -68,16 +69,20 @@ pub fn compile_function(
     module: &Module,
     function: &str,
     target: &'static Target,
-    capacities: &Capacities,
+    machine: &Machine,
     options: &Options,
     constants: &mut ConstantPool,
 ) -> Result<Compiled, Diagnostics> {
-    let (tile, placement) = lower_function(module, function, target, options)?;
+    let (tile, placement) = lower_function(module, function, target, machine, options)?;
+    let capacities = Capacities {
+        sram_bytes: Some(machine.sram_bytes),
+        accumulator_bytes: Some(machine.accumulator_bytes),
+    };
     let one = |diagnostic| vec![diagnostic];
     let mut placed = tile.clone();
     let main = placed.function(function).ok_or_else(|| no_function(function))?;
-    let spaces = place(&mut placed, main, capacities).map_err(one)?;
-    check_memory_plan(&placed, main, capacities).map_err(one)?;
+    let spaces = place(&mut placed, main, &capacities).map_err(one)?;
+    check_memory_plan(&placed, main, &capacities).map_err(one)?;
     let program = crate::emit::emit(&placed, main, &options.name, options.chunk_length, &spaces, constants)
         .map_err(one)?;
     Ok(Compiled { tile, placed, spaces, program, placement })
@@ -95,6 +100,7 @@ pub fn lower_function(
     module: &Module,
     function: &str,
     target: &'static Target,
+    machine: &Machine,
     options: &Options,
 ) -> Result<(Module, Placement), Diagnostics> {
     let source = module.function(function).ok_or_else(|| no_function(function))?;
@@ -107,6 +113,7 @@ pub fn lower_function(
     let one = |diagnostic| vec![diagnostic];
     let ranges = interface::symbol_ranges(module, source, options).map_err(one)?;
     let mut context = LoweringContext::new(module, tile, block, ranges);
+    context.machine = machine.clone();
     context.folded = constant_fold::foldable(module, source);
     context.target = Some(target);
     let ends = interface::declare(&mut context, source, options)

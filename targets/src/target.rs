@@ -3,12 +3,13 @@
 //! A target that uses portable commands only is these two things and nothing else:
 //!
 //! ```text
-//! pub static MINE: Target = Target { name: "mine", doc: "..", lowerings: &[Lowering {
+//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Machine::reference, lowerings: &[Lowering {
 //!     subject: Subject::Op(&core::RELU), place: on_chip, lower: lower_relu }] };
 //! let targets = Targets::builtin().with(&MINE);
 //! ```
 
 use crate::lowering::Lowering;
+use tilewright_passes::machine::Machine;
 
 /// A machine to compile for.
 pub struct Target {
@@ -16,6 +17,8 @@ pub struct Target {
     pub name: &'static str,
     /// One paragraph: what it is, and for a model of a class of hardware, that it is that.
     pub doc: &'static str,
+    /// Its figures; a caller may change them (another SRAM size) before it compiles.
+    pub machine: fn() -> Machine,
     /// What it can do, in order of preference. What no row takes runs on the host, with the reasons of the rows.
     pub lowerings: &'static [Lowering],
 }
@@ -36,6 +39,7 @@ impl std::fmt::Debug for Target {
 pub static HOST: Target = Target {
     name: "host",
     doc: "No NPU: every op runs as portable commands on the host, on whole tensors in DRAM. The yardstick for other targets.",
+    machine: Machine::reference,
     lowerings: &[],
 };
 

@@ -205,7 +205,8 @@ impl Cluster {
         for value in &self.values {
             match value {
                 Home::Input(view) => {
-                    let follows: Vec<usize> = [m, n].into_iter().filter(|axis| view.strides[*axis] != 0).collect();
+                    let follows: Vec<usize> =
+                        [m, n].into_iter().filter(|axis| view.strides[*axis] != 0).collect();
                     add(Flow::Load, view, &follows, 1);
                 }
                 Home::Inner(element) => {
@@ -314,7 +315,15 @@ impl Cluster {
         let tiles: Vec<i64> = plan.tiles.iter().map(|tile| *tile as i64).collect();
         let nest = Nest { extents, tiles, order: plan.order.clone(), loads, results, is_pipelined: true };
         let is_looped = nest.is_looped(context, rank + 2)?;
-        let mut body = ClusterBody { cluster: self, parts, homes, is_looped, is_cut: depth.is_cut, sums: vec![], values: vec![] };
+        let mut body = ClusterBody {
+            cluster: self,
+            parts,
+            homes,
+            is_looped,
+            is_cut: depth.is_cut,
+            sums: vec![],
+            values: vec![],
+        };
         nest.run(context, &mut body)
     }
 }
@@ -487,7 +496,9 @@ impl Body for ClusterBody<'_> {
                 }
                 (None, Some(function)) => tile_op::unary(context, function, result, sum)?,
                 (None, None) if sum == result => {}
-                (None, None) if sum.element == result.element => tile_op::unary(context, "copy", result, sum)?,
+                (None, None) if sum.element == result.element => {
+                    tile_op::unary(context, "copy", result, sum)?
+                }
                 (None, None) => {
                     let command = context.command(&tile::CONVERT, engine::VECTOR).view(result).view(sum);
                     command.attribute("saturate", false).attribute("rounding", "half_even").emit()?;

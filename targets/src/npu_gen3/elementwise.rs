@@ -17,16 +17,57 @@ use tilewright_ir::op_def::{OpDef, Traits, normalize_axis};
 
 /// Rows for all ops of this file.
 pub static LOWERINGS: &[Lowering] = &[
-    row(&core::NEG), row(&core::ABS), row(&core::EXP), row(&core::LOG), row(&core::SQRT), row(&core::RSQRT),
-    row(&core::RECIPROCAL), row(&core::TANH), row(&core::SIGMOID), row(&core::ERF), row(&core::RELU),
-    row(&core::SILU), row(&core::GELU), row(&core::NOT), row(&core::IS_NAN), row(&core::SIGN), row(&core::ROUND),
-    row(&core::MATH), row(&core::LEAKY_RELU), row(&core::ELU), row(&core::HARD_SIGMOID), row(&core::CLAMP),
-    row(&core::BITWISE_NOT), row(&core::ADD), row(&core::SUB), row(&core::MUL), row(&core::DIV), row(&core::POW),
-    row(&core::MAX), row(&core::MIN), row(&core::REMAINDER), row(&core::COMPARE), row(&core::LOGICAL),
-    row(&core::BITWISE), row(&core::SELECT), row(&core::CAST), row(&core::BITCAST), row(&core::GLU),
-    row(&core::SOFTMAX), row(&core::LOG_SOFTMAX), row(&core::RMS_NORM), row(&core::LAYER_NORM), row(&core::ROPE),
-    row(&core::REDUCE_SUM), row(&core::REDUCE_MEAN), row(&core::REDUCE_MAX), row(&core::REDUCE_MIN),
-    row(&core::REDUCE_PROD), row(&core::CUMULATIVE), row(&core::ARG_REDUCE), row(&core::QUANTIZE),
+    row(&core::NEG),
+    row(&core::ABS),
+    row(&core::EXP),
+    row(&core::LOG),
+    row(&core::SQRT),
+    row(&core::RSQRT),
+    row(&core::RECIPROCAL),
+    row(&core::TANH),
+    row(&core::SIGMOID),
+    row(&core::ERF),
+    row(&core::RELU),
+    row(&core::SILU),
+    row(&core::GELU),
+    row(&core::NOT),
+    row(&core::IS_NAN),
+    row(&core::SIGN),
+    row(&core::ROUND),
+    row(&core::MATH),
+    row(&core::LEAKY_RELU),
+    row(&core::ELU),
+    row(&core::HARD_SIGMOID),
+    row(&core::CLAMP),
+    row(&core::BITWISE_NOT),
+    row(&core::ADD),
+    row(&core::SUB),
+    row(&core::MUL),
+    row(&core::DIV),
+    row(&core::POW),
+    row(&core::MAX),
+    row(&core::MIN),
+    row(&core::REMAINDER),
+    row(&core::COMPARE),
+    row(&core::LOGICAL),
+    row(&core::BITWISE),
+    row(&core::SELECT),
+    row(&core::CAST),
+    row(&core::BITCAST),
+    row(&core::GLU),
+    row(&core::SOFTMAX),
+    row(&core::LOG_SOFTMAX),
+    row(&core::RMS_NORM),
+    row(&core::LAYER_NORM),
+    row(&core::ROPE),
+    row(&core::REDUCE_SUM),
+    row(&core::REDUCE_MEAN),
+    row(&core::REDUCE_MAX),
+    row(&core::REDUCE_MIN),
+    row(&core::REDUCE_PROD),
+    row(&core::CUMULATIVE),
+    row(&core::ARG_REDUCE),
+    row(&core::QUANTIZE),
     row(&core::DEQUANTIZE),
 ];
 
@@ -110,13 +151,17 @@ impl Shape {
         let def = operation.def;
         let int = |name: &str| operation.attributes.get(name).and_then(Attribute::as_int);
         let axis = |default: i64| {
-            normalize_axis(int("axis").unwrap_or(default), x.rank()).ok_or("the axis is out of range".to_string())
+            normalize_axis(int("axis").unwrap_or(default), x.rank())
+                .ok_or("the axis is out of range".to_string())
         };
-        let mut shape =
-            Shape { extents: x.dims.clone(), along: vec![], dropped: vec![], parameters: None };
+        let mut shape = Shape { extents: x.dims.clone(), along: vec![], dropped: vec![], parameters: None };
         if def == &core::QUANTIZE || def == &core::DEQUANTIZE {
             let block = int("block").unwrap_or(0);
-            let at = if x.rank() == 0 { 0 } else { normalize_axis(int("axis").unwrap_or(1), x.rank()).unwrap_or(0) };
+            let at = if x.rank() == 0 {
+                0
+            } else {
+                normalize_axis(int("axis").unwrap_or(1), x.rank()).unwrap_or(0)
+            };
             shape.parameters = Some((at, block));
             if block > 0 {
                 shape.extents = x.split(at, block).ok_or("blocks do not divide the axis")?.dims;

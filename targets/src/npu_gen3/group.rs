@@ -97,8 +97,8 @@ impl Group {
 
     /// Adds a result in memory, of the iteration space's rank; its dimensions are whole or 1.
     pub fn output(&mut self, view: &View) -> usize {
-        let extends =
-            (0..view.rank()).map(|axis| view.dims[axis] == self.extents[axis] && view.dims[axis] != Dim::Known(1));
+        let extends = (0..view.rank())
+            .map(|axis| view.dims[axis] == self.extents[axis] && view.dims[axis] != Dim::Known(1));
         let extends = extends.collect();
         self.members.push(Member { role: Role::Output(view.clone()), extends, element: view.element });
         self.members.len() - 1
@@ -121,7 +121,8 @@ impl Group {
         self.simplify();
         let tiles: Vec<i64> = self.plan(context)?.tiles.iter().map(|tile| *tile as i64).collect();
         let members_of = |wanted: fn(&Role) -> Option<&View>| -> Vec<(usize, View)> {
-            let found = |(index, member): (usize, &Member)| wanted(&member.role).map(|view| (index, view.clone()));
+            let found =
+                |(index, member): (usize, &Member)| wanted(&member.role).map(|view| (index, view.clone()));
             self.members.iter().enumerate().filter_map(found).collect()
         };
         let inputs = members_of(|role| if let Role::Input(view) = role { Some(view) } else { None });
@@ -146,7 +147,8 @@ impl Group {
             results: outputs.iter().map(tiled).collect(),
             is_pipelined: true,
         };
-        let place_of = |list: &[(usize, View)], member: usize| list.iter().position(|entry| entry.0 == member);
+        let place_of =
+            |list: &[(usize, View)], member: usize| list.iter().position(|entry| entry.0 == member);
         nest.run(
             context,
             &mut Step(|context: &mut LoweringContext, tiles: &Tiles| {
@@ -189,8 +191,7 @@ impl Group {
             .chain(node.along.iter().copied())
             .collect();
         let view = |member: usize| views[member].as_ref().expect("every member has a tile").permute(&order);
-        let operands: Vec<Option<View>> =
-            node.operands.iter().map(|operand| operand.map(view)).collect();
+        let operands: Vec<Option<View>> = node.operands.iter().map(|operand| operand.map(view)).collect();
         tile_op::emit(context, node.op, &view(node.result), &operands)
     }
 
@@ -293,7 +294,13 @@ impl Group {
         for (axis, extent) in self.extents.iter().enumerate() {
             let extent = context.maximum(extent)?.max(1) as u64;
             // Packed elements begin at whole bytes when tiles are multiples of 16.
-            let granule = if whole.contains(&axis) { extent } else if axis + 1 == self.extents.len() { 16 } else { 1 };
+            let granule = if whole.contains(&axis) {
+                extent
+            } else if axis + 1 == self.extents.len() {
+                16
+            } else {
+                1
+            };
             axes.push(Axis::new("axis", extent, granule));
         }
         let operands = self.members.iter().map(|member| self.operand(context, member));

@@ -68,7 +68,12 @@ pub fn machine() -> Machine {
 /// Every pair of activation and weight; packed weights run at the activation's rate when it is a float.
 fn mac_rates() -> Vec<MacRate> {
     use Element::{BF16, F16, F32, I4, I8, U4, U8};
-    let rate = |activation, weight, macs_per_cycle, energy_fj| MacRate { activation, weight, macs_per_cycle, energy_fj };
+    let rate = |activation, weight, macs_per_cycle, energy_fj| MacRate {
+        activation,
+        weight,
+        macs_per_cycle,
+        energy_fj,
+    };
     let mut rates = Vec::new();
     for activation in [I8, U8] {
         for weight in [I8, U8] {

@@ -399,7 +399,10 @@ impl Writer<'_, '_> {
     }
 
     /// Starts the transfers of the tile at `start` into the buffers of a slot.
-    #[allow(clippy::too_many_arguments, reason = "one place and one slot, spelled out at four calls side by side")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place and one slot, spelled out at four calls side by side"
+    )]
     fn start(
         &mut self,
         context: &mut LoweringContext,

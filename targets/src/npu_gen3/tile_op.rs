@@ -80,7 +80,11 @@ pub fn emit(
             }
             view.broadcast_to(&dims)
         };
-        operands.iter().enumerate().map(|(at, view)| view.as_ref().map(|view| if at == 0 { view.clone() } else { table(view) })).collect()
+        operands
+            .iter()
+            .enumerate()
+            .map(|(at, view)| view.as_ref().map(|view| if at == 0 { view.clone() } else { table(view) }))
+            .collect()
     } else if command.def == &tile::REDUCE || command.def == &tile::ARG_REDUCE {
         operands.to_vec()
     } else {

@@ -327,7 +327,8 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram
     let per_cycle = limits.dram_bytes_per_cycle.max(1);
     // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for.
     let (mut dram_bytes, mut streamed, mut waited, mut first) = (0u64, 0u64, 0u64, 0u64);
-    for operand in problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store)) {
+    for operand in problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store))
+    {
         let traffic = traffic(problem, operand, tiles, order);
         dram_bytes = dram_bytes.saturating_add(traffic.bytes);
         let setup = traffic.transfers.saturating_mul(limits.transfer_cycles);
@@ -340,8 +341,7 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram
     }
     let fills = steps / innermost.checked_sub(1).map_or(1, |at| trips(order[at]));
     waited = waited.saturating_add(fills.saturating_mul(first + limits.transfer_cycles));
-    let compute =
-        work_cycles(problem, tiles).saturating_add(steps.saturating_mul(limits.command_cycles));
+    let compute = work_cycles(problem, tiles).saturating_add(steps.saturating_mul(limits.command_cycles));
     let cycles = waited.saturating_add(compute.max(streamed));
     Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, dram_bytes, sram_bytes }
 }
@@ -375,8 +375,13 @@ fn whole_bytes(problem: &Problem, operand: &Operand, tiles: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { sram_bytes: 1 << 20, accumulator_bytes: 64 << 10, dram_bytes_per_cycle: 32, transfer_cycles: 64, command_cycles: 16 };
+    const LIMITS: Limits = Limits {
+        sram_bytes: 1 << 20,
+        accumulator_bytes: 64 << 10,
+        dram_bytes_per_cycle: 32,
+        transfer_cycles: 64,
+        command_cycles: 16,
+    };
 
     fn matmul(m: u64, n: u64, k: u64, weight_bits: u64, per_cycle: u64) -> Problem {
         Problem {
