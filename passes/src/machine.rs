@@ -118,7 +118,9 @@ impl Machine {
     /// Whether an engine computes on an element type.
     pub fn supports(&self, engine: Engine, element: Element) -> bool {
         match engine {
-            Engine::Matrix => self.mac_rates.iter().any(|row| row.activation == element || row.weight == element),
+            Engine::Matrix => {
+                self.mac_rates.iter().any(|row| row.activation == element || row.weight == element)
+            }
             Engine::Vector => self.vector_elements.contains(&element),
             Engine::Dma | Engine::Host => true,
         }
