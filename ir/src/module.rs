@@ -434,7 +434,7 @@ impl Module {
         self.drop_all_operands(op);
     }
 
-    fn drop_all_operands(&mut self, op: OpId) {
+    pub(crate) fn drop_all_operands(&mut self, op: OpId) {
         self.set_operands(op, &[]);
         for region in self.ops[op.index()].regions.clone() {
             for block in self.regions[region.index()].blocks.clone() {
