@@ -18,14 +18,35 @@
 //! =>  %q, %k = "core.kernel"(%x, %g) <{kind = "rows", name = "rows"}> ({ .. })
 //! ```
 
+use crate::pass::{Pass, PassContext, PassDef};
 use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
 use tilewright_ir::op_def::{OpDef, Traits};
 use tilewright_ir::types::{TensorType, Type};
+
+/// The pass.
+pub static DEF: PassDef = PassDef {
+    name: "form-kernels",
+    doc: "Groups optimised ops into `core.kernel` regions, which a target runs as one tile program each.",
+    options: &[],
+    make: |_| Ok(Box::new(FormKernels)),
+};
+
+struct FormKernels;
+
+impl Pass for FormKernels {
+    fn run(&self, module: &mut Module, _context: &mut PassContext) -> Result<(), Diagnostics> {
+        for function in module.functions() {
+            form_kernels(module, function);
+        }
+        Ok(())
+    }
+}
 
 /// What a group may take in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,63 @@
-//! tilewright: the passes crate.
+//! tilewright's passes: from imported `core` IR to optimised ops in kernels.
+//!
+//! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
+//! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`form_kernels`].
+//! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
+//!
+//! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
+//!
+//! ```text
+//! builtin.module(canonicalize,cse,optimize,canonicalize,cse,form-kernels)
+//! ```
 
+pub mod bind_symbols;
+pub mod canonicalize;
+pub mod cse;
+pub mod dce;
+pub mod egraph;
 pub mod form_kernels;
+pub mod legality;
 pub mod machine;
+pub mod optimize;
+pub mod pass;
+pub mod pipeline;
+pub mod rules;
+pub mod synthetic;
+
+use pass::PassDef;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::module::Module;
+
+/// All in-tree passes.
+pub static BUILTIN: &[&PassDef] = &[
+    &canonicalize::DEF,
+    &cse::DEF,
+    &dce::DEF,
+    &bind_symbols::DEF,
+    &bind_symbols::INFER,
+    &optimize::OUTLINE,
+    &optimize::DEF,
+    &form_kernels::DEF,
+    &legality::DEF,
+];
+
+/// The pipeline from imported IR to kernels.
+pub const DEFAULT_PIPELINE: &str =
+    "builtin.module(canonicalize,cse,dce,optimize,canonicalize,cse,dce,form-kernels)";
+
+/// Checks the signature of every op of a module: the default after each pass.
+///
+/// # Errors
+/// All problems, each at its op.
+pub fn verify(module: &Module) -> Result<(), Diagnostics> {
+    let mut problems = Diagnostics::new();
+    for op in module.all_ops() {
+        if let Err(faults) = module.with_signature(op, tilewright_ir::verify::verify_signature) {
+            let operation = module.op(op);
+            problems.extend(faults.into_iter().map(|fault| {
+                Diagnostic::error(operation.location.clone(), format!("'{}': {fault}", operation.def.name))
+            }));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
