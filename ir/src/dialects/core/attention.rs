@@ -264,3 +264,77 @@ fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     Ok(vec![Tensor::from_floats(q.element, &[batch, heads, length, e], out)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Call, assert_near, call, f32s, ramp};
+    use super::*;
+
+    #[test]
+    fn rope_rotates_halves_and_pairs() {
+        let x = f32s(&[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+        let (cos, sin) = (f32s(&[1, 2], &[0.0, 1.0]), f32s(&[1, 2], &[1.0, 0.0]));
+        let rope = |interleaved: bool| call(&ROPE).with("interleaved", interleaved);
+        // A quarter turn of the first pair, none of the second.
+        assert_near(&rope(false).on(&[&x, &cos, &sin]), &[-3.0, 2.0, 1.0, 4.0]);
+        assert_near(&rope(true).on(&[&x, &cos, &sin]), &[-2.0, 1.0, 3.0, 4.0]);
+        let full = |values: [f64; 2]| f32s(&[1, 4], &[values[0], values[1], values[0], values[1]]);
+        let found = rope(false).on(&[&x, &full([0.0, 1.0]), &full([1.0, 0.0])]);
+        assert_near(&found, &[-3.0, 2.0, 1.0, 4.0]);
+        let error = rope(false).infer(&["f32: 2, 8", "f32: 2, 5", "f32: 2, 4"]).unwrap_err();
+        assert_eq!(error, "the last dimension of 'cos' must be 8 or 4, found 5");
+    }
+
+    fn attend(
+        set: impl Fn(Call) -> Call,
+        length: usize,
+        mask: Option<&Tensor>,
+        sinks: Option<&Tensor>,
+    ) -> Tensor {
+        // Every logit is 0, so each query gives the mean of the values it sees: 0, 1, 2 ...
+        let (q, k) = (f32s(&[1, 1, length, 1], &vec![0.0; length]), f32s(&[1, 1, 4, 1], &[1.0; 4]));
+        let call = set(call(&ATTENTION).with("scale", 1.0));
+        call.try_on(&[Some(&q), Some(&k), Some(&ramp(&[1, 1, 4, 1])), mask, sinks]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn visibility_is_aligned_at_the_end() {
+        assert_near(&attend(|call| call, 2, None, None), &[1.5, 1.5]);
+        assert_near(&attend(|call| call.with("causal", true), 2, None, None), &[1.0, 1.5]);
+        assert_near(
+            &attend(|call| call.with("causal", true).with("window", 2i64), 2, None, None),
+            &[1.5, 2.5],
+        );
+        assert_near(&attend(|call| call.with("window", 1i64), 2, None, None), &[2.5, 3.0]);
+    }
+
+    #[test]
+    fn masks_keep_or_add_and_nothing_seen_is_zero() {
+        let keep = Tensor::from_ints(Element::Bool, &[2, 4], vec![1, 1, 0, 0, 0, 0, 0, 0]);
+        assert_near(&attend(|call| call, 2, Some(&keep), None), &[0.5, 0.0]);
+        let add = f32s(&[4], &[f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY, 3f64.ln()]);
+        assert_near(&attend(|call| call, 1, Some(&add), None), &[2.5]);
+        let sinks = f32s(&[1], &[4f64.ln()]);
+        assert_near(&attend(|call| call, 1, None, Some(&sinks)), &[0.75]);
+        // More queries than keys: the first sees none.
+        assert_near(&attend(|call| call.with("causal", true), 5, None, None), &[0.0, 0.0, 0.5, 1.0, 1.5]);
+    }
+
+    #[test]
+    fn heads_share_groups_and_logits_are_capped() {
+        let q = f32s(&[1, 2, 1, 1], &[1.0, -1.0]);
+        let k = f32s(&[1, 1, 2, 1], &[0.0, 100.0]);
+        let v = f32s(&[1, 1, 2, 1], &[0.0, 1.0]);
+        let capped = call(&ATTENTION).with("scale", 1.0).with("softcap", 2.0);
+        let found = capped.try_on(&[Some(&q), Some(&k), Some(&v), None, None]).unwrap().remove(0);
+        // Logits 0 and +-2.
+        assert_near(&found, &[0.880_797_1, 0.119_202_9]);
+        let types = ["f32: 1, 4, seq, 8", "f32: 1, 2, past + seq, 8", "f32: 1, 2, past + seq, 16"];
+        let attention = call(&ATTENTION).with("scale", 1.0);
+        let segments = crate::attribute::Attribute::Segments([1, 1, 1, 0, 0].into());
+        let attention = attention.with("operandSegmentSizes", segments);
+        assert_eq!(attention.infer(&types).unwrap(), "tensor<1x4x?x16xf32, [\"seq\"]>");
+        let error = attention.infer(&["f32: 1, 3, 1, 8", types[1], types[2]]).unwrap_err();
+        assert_eq!(error, "3 query heads are no multiple of 2 key heads");
+    }
+}

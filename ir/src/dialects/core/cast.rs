@@ -117,3 +117,56 @@ fn evaluate_bitcast(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let ty = TensorType { element: call.result_element(0), shape: x.ty().shape };
     Ok(vec![Tensor::from_bytes(&ty, &x.to_bytes())?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, i64s};
+    use super::*;
+
+    fn cast(x: &Tensor, element: Element) -> Tensor {
+        let dims: Vec<String> = x.shape.iter().map(ToString::to_string).collect();
+        call(&CAST).to(&format!("{}: {}", element.text(), dims.join(", "))).on(&[x])
+    }
+
+    #[test]
+    fn floats_truncate_and_saturate_to_integers() {
+        let x = f32s(&[4], &[-1.9, 300.0, f64::NAN, 1.9]);
+        assert_eq!(cast(&x, Element::I8).ints(), [-1, 127, 0, 1]);
+        assert_eq!(cast(&x, Element::U4).ints(), [0, 15, 0, 1]);
+        assert_eq!(cast(&x, Element::Bool).ints(), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn integers_wrap_and_are_rounded_once_to_floats() {
+        assert_eq!(cast(&i64s(&[2], &[200, -1]), Element::I8).ints(), [-56, -1]);
+        assert_eq!(cast(&i64s(&[1], &[-1]), Element::U8).ints(), [255]);
+        // Halfway in f64 only: through f64 this would become 2^60.
+        let tricky = i64s(&[1], &[(1 << 60) + (1 << 36) + 1]);
+        assert_eq!(cast(&tricky, Element::F32).floats(), [((1u64 << 60) + (1 << 37)) as f64]);
+        assert_eq!(
+            cast(&Tensor::from_ints(Element::U64, &[1], vec![-1]), Element::F32).floats(),
+            [2f64.powi(64)]
+        );
+    }
+
+    #[test]
+    fn small_floats_saturate_or_not() {
+        let x = f32s(&[2], &[1000.0, 0.3]);
+        assert_near(&cast(&x, Element::F8E4M3FN), &[448.0, 0.3125]);
+        let open = call(&CAST).to("f8E4M3FN: 2").with("saturate", false).on(&[&x]);
+        assert_near(&open, &[f64::NAN, 0.3125]);
+        let scale = |rounding: &str| call(&CAST).to("f8E8M0FNU: 3").with("rounding", rounding);
+        let x = f32s(&[3], &[1.25, 3.0, 4.0]);
+        assert_eq!(scale("nearest").on(&[&x]).floats(), [1.0, 4.0, 4.0]);
+        assert_eq!(scale("up").on(&[&x]).floats(), [2.0, 4.0, 4.0]);
+        assert_eq!(scale("down").on(&[&x]).floats(), [1.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn bits_are_read_anew() {
+        let found = call(&BITCAST).to("i32: 1").on(&[&f32s(&[1], &[1.0])]);
+        assert_eq!(found.ints(), [0x3f80_0000]);
+        let error = call(&BITCAST).to("i64: 1").infer(&["f32: 1"]).unwrap_err();
+        assert_eq!(error, "element widths differ: f32 has 32 bits and i64 64");
+    }
+}

@@ -92,3 +92,25 @@ fn evaluate_iota(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let dims: Vec<i64> = shape.iter().map(|dim| *dim as i64).collect();
     Ok(vec![Tensor::from_ints(call.result_element(0), &dims, values)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::call;
+    use super::*;
+
+    #[test]
+    fn a_ramp_follows_its_axis() {
+        let found = call(&IOTA).with("axis", 1i64).to("i64: 2, 3").on(&[]);
+        assert_eq!(found.ints(), [0, 1, 2, 0, 1, 2]);
+        let found = call(&IOTA).with("axis", 0i64).to("f32: 2, 3").on(&[]);
+        assert_eq!(found.floats(), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        assert!(call(&IOTA).with("axis", 2i64).to("f32: 2, 3").infer(&[]).unwrap_err().contains("rank 2"));
+    }
+
+    #[test]
+    fn a_size_needs_its_symbols() {
+        assert_eq!(call(&SIZE).with("value", 7i64).on(&[]).ints(), [7]);
+        let error = call(&SIZE).with("value", "seq + 1").try_on(&[]).unwrap_err();
+        assert_eq!(error, "dimension 'seq + 1' has no value");
+    }
+}

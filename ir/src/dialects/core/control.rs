@@ -256,3 +256,147 @@ fn evaluate_scan(call: &mut RegionCall) -> Result<Vec<Tensor>, String> {
     }
     finish(call, carried, &stacks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{f32s, i64s, ty};
+    use super::super::{ADD, COMPARE, MUL};
+    use super::*;
+    use crate::builder::Builder;
+    use crate::dialects::builtin::{FUNCTION, RETURN};
+    use crate::module::{BlockId, Module, OpId, ValueId};
+
+    /// A module with one function over the arguments, and the function's block.
+    fn function(arguments: &[Type]) -> (Module, BlockId) {
+        let mut module = Module::new();
+        let body = module.body();
+        let function_type = Type::Function(arguments.to_vec(), Vec::new());
+        let function = Builder::at_end(&mut module, body)
+            .op(&FUNCTION)
+            .attribute("sym_name", "main")
+            .attribute("function_type", function_type)
+            .build()
+            .unwrap();
+        let region = module.op(function).regions[0];
+        let block = module.add_block(region, arguments);
+        (module, block)
+    }
+
+    fn finish(module: &mut Module, block: BlockId, op: OpId) {
+        let results = module.op(op).results.to_vec();
+        Builder::at_end(module, block).op(&RETURN).operands(&results).build().unwrap();
+    }
+
+    fn add_region_block(
+        module: &mut Module,
+        op: OpId,
+        region: usize,
+        arguments: &[Type],
+    ) -> (BlockId, Vec<ValueId>) {
+        let region = module.op(op).regions[region];
+        let block = module.add_block(region, arguments);
+        (block, module.block(block).arguments.clone())
+    }
+
+    fn yields(module: &mut Module, block: BlockId, values: &[ValueId]) {
+        Builder::at_end(module, block).op(&YIELD).operands(values).build().unwrap();
+    }
+
+    #[test]
+    fn if_runs_one_region_with_outer_values() {
+        let (mut module, block) = function(&[ty("i1:"), ty("f32: 2")]);
+        let arguments = module.block(block).arguments.clone();
+        let mut builder = Builder::at_end(&mut module, block);
+        let op = builder.op(&IF).operand(arguments[0]).result(ty("f32: 2")).build().unwrap();
+        for region in 0..2 {
+            let (inner, _) = add_region_block(&mut module, op, region, &[]);
+            let doubled =
+                Builder::at_end(&mut module, inner).op(&ADD).operands(&[arguments[1]; 2]).value().unwrap();
+            yields(&mut module, inner, &[if region == 0 { doubled } else { arguments[1] }]);
+        }
+        finish(&mut module, block, op);
+        for (condition, expected) in [(1, [2.0, 4.0]), (0, [1.0, 2.0])] {
+            let condition = Tensor::from_ints(Element::Bool, &[], vec![condition]);
+            let found = crate::evaluate::run(&module, "main", &[condition, f32s(&[2], &[1.0, 2.0])]).unwrap();
+            assert_eq!(found[0].floats(), expected);
+        }
+    }
+
+    /// Doubles the carried value while it is below 20, and collects the iteration numbers.
+    fn doubling() -> Module {
+        let (mut module, block) = function(&[ty("i64:"), ty("i64:")]);
+        let arguments = module.block(block).arguments.clone();
+        let op = Builder::at_end(&mut module, block)
+            .op(&LOOP)
+            .maybe(Some(arguments[0]))
+            .maybe(None)
+            .operands(&[arguments[1]])
+            .result(ty("i64:"))
+            .result(ty("i64: count"))
+            .build()
+            .unwrap();
+        let (inner, inside) = add_region_block(&mut module, op, 0, &[ty("i64:"), ty("i1:"), ty("i64:")]);
+        let mut builder = Builder::at_end(&mut module, inner);
+        let limit = builder.constant(&i64s(&[], &[20]));
+        let doubled = builder.op(&ADD).operands(&[inside[2]; 2]).value().unwrap();
+        let compare = builder.op(&COMPARE).operands(&[doubled, limit]).attribute("predicate", "lt");
+        let proceed = compare.value().unwrap();
+        yields(&mut module, inner, &[proceed, doubled, inside[0]]);
+        finish(&mut module, block, op);
+        module
+    }
+
+    #[test]
+    fn loop_stops_by_trip_or_condition() {
+        let module = doubling();
+        for (trip, end, numbers) in [(10, 24, vec![0, 1, 2]), (2, 12, vec![0, 1]), (0, 3, vec![])] {
+            let inputs = [i64s(&[], &[trip]), i64s(&[], &[3])];
+            let found = crate::evaluate::run(&module, "main", &inputs).unwrap();
+            assert_eq!((found[0].ints(), found[1].ints()), (vec![end], numbers), "trip {trip}");
+        }
+    }
+
+    #[test]
+    fn scan_walks_slices_either_way() {
+        for (reverse, last, sums) in [(0, 9.0, [1.0, 4.0, 9.0]), (1, 9.0, [5.0, 8.0, 9.0])] {
+            let (mut module, block) = function(&[ty("f32:"), ty("f32: 3")]);
+            let arguments = module.block(block).arguments.clone();
+            let op = Builder::at_end(&mut module, block)
+                .op(&SCAN)
+                .operands(&arguments)
+                .attribute("carried_count", 1i64)
+                .attribute("reverse", vec![reverse])
+                .result(ty("f32:"))
+                .result(ty("f32: 3"))
+                .build()
+                .unwrap();
+            let (inner, inside) = add_region_block(&mut module, op, 0, &[ty("f32:"), ty("f32:")]);
+            let sum = Builder::at_end(&mut module, inner).op(&ADD).operands(&inside).value().unwrap();
+            yields(&mut module, inner, &[sum, sum]);
+            finish(&mut module, block, op);
+            let inputs = [f32s(&[], &[0.0]), f32s(&[3], &[1.0, 3.0, 5.0])];
+            let found = crate::evaluate::run(&module, "main", &inputs).unwrap();
+            assert_eq!((found[0].floats(), found[1].floats()), (vec![last], sums.to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_kernel_is_its_body() {
+        let (mut module, block) = function(&[ty("f32: 2")]);
+        let x = module.block(block).arguments[0];
+        let kernel = Builder::at_end(&mut module, block)
+            .op(&KERNEL)
+            .operands(&[x])
+            .attribute("kind", "mul")
+            .attribute("name", "k")
+            .result(ty("f32: 2"))
+            .build()
+            .unwrap();
+        let (inner, inside) = add_region_block(&mut module, kernel, 0, &[ty("f32: 2")]);
+        let square = Builder::at_end(&mut module, inner).op(&MUL).operands(&[inside[0]; 2]).value().unwrap();
+        yields(&mut module, inner, &[square]);
+        finish(&mut module, block, kernel);
+        let found = crate::evaluate::run(&module, "main", &[f32s(&[2], &[3.0, 4.0])]).unwrap();
+        assert_eq!(found[0].floats(), [9.0, 16.0]);
+    }
+}

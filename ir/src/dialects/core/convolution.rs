@@ -336,3 +336,61 @@ fn evaluate_pool(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     Ok(vec![Tensor::from_floats(x.element, &shape, out)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, ramp};
+    use super::*;
+
+    #[test]
+    fn convolution_slides_and_pads() {
+        let (x, w) = (ramp(&[1, 1, 4]), f32s(&[1, 1, 2], &[1.0, 10.0]));
+        assert_near(&call(&CONVOLUTION).on(&[&x, &w]), &[10.0, 21.0, 32.0]);
+        let padded = call(&CONVOLUTION).with("pads_low", vec![1i64]).with("strides", vec![2i64]);
+        assert_near(&padded.on(&[&x, &w]), &[0.0, 21.0]);
+        let spread = call(&CONVOLUTION).with("dilations", vec![2i64]);
+        assert_near(&spread.on(&[&x, &w, &f32s(&[1], &[100.0])]), &[120.0, 131.0]);
+    }
+
+    #[test]
+    fn groups_read_their_own_channels() {
+        let (x, w) = (ramp(&[1, 2, 2]), f32s(&[2, 1, 1], &[10.0, 100.0]));
+        assert_near(&call(&CONVOLUTION).with("groups", 2i64).on(&[&x, &w]), &[0.0, 10.0, 200.0, 300.0]);
+        let error = call(&CONVOLUTION).infer(&["f32: 1, 3, 8", "f32: 4, 2, 3"]).unwrap_err();
+        assert_eq!(error, "channels differ: x has 3 and w with its groups 2");
+    }
+
+    #[test]
+    fn two_dimensions_and_symbols() {
+        let (x, w) = (ramp(&[1, 1, 3, 3]), f32s(&[1, 1, 2, 2], &[1.0, 1.0, 1.0, 1.0]));
+        assert_near(&call(&CONVOLUTION).on(&[&x, &w]), &[8.0, 12.0, 20.0, 24.0]);
+        let halved = call(&CONVOLUTION).with("strides", vec![2i64]).with("pads_low", vec![1i64]);
+        let halved = halved.with("pads_high", vec![1i64]);
+        let found = halved.infer(&["f32: n, 3, length", "f32: 8, 3, 3"]).unwrap();
+        assert_eq!(found, "tensor<?x8x?xf32, [\"n\", \"floordiv(length - 1, 2) + 1\"]>");
+        let error = call(&CONVOLUTION).infer(&["f32: 1, 1, 2", "f32: 1, 1, 3"]).unwrap_err();
+        assert_eq!(error, "a window of 3 does not fit spatial dimension 0 of 2 with padding");
+    }
+
+    #[test]
+    fn transposed_convolution_spreads() {
+        let (x, w) = (f32s(&[1, 1, 2], &[1.0, 2.0]), f32s(&[1, 1, 3], &[1.0, 10.0, 100.0]));
+        let spread = call(&CONV_TRANSPOSE).with("strides", vec![2i64]);
+        assert_near(&spread.on(&[&x, &w]), &[1.0, 10.0, 102.0, 20.0, 200.0]);
+        let cut = call(&CONV_TRANSPOSE).with("strides", vec![2i64]).with("pads_low", vec![1i64]);
+        let cut = cut.with("output_pads", vec![1i64]);
+        assert_near(&cut.on(&[&x, &w]), &[10.0, 102.0, 20.0, 200.0, 0.0]);
+    }
+
+    #[test]
+    fn pools_ignore_padding_unless_asked() {
+        let x = f32s(&[1, 1, 3], &[-3.0, -5.0, f64::NAN]);
+        let pool = |function: &str, count: bool| {
+            let call = call(&POOL).with("function", function).with("kernel", vec![2i64]);
+            call.with("pads_low", vec![1i64]).with("count_include_pad", count)
+        };
+        assert_near(&pool("max", false).on(&[&x]), &[-3.0, -3.0, f64::NAN]);
+        assert_near(&pool("average", false).on(&[&x]), &[-3.0, -4.0, f64::NAN]);
+        assert_near(&pool("average", true).on(&[&x]), &[-1.5, -4.0, f64::NAN]);
+    }
+}

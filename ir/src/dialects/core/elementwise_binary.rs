@@ -283,3 +283,91 @@ fn evaluate_select(call: &Invocation) -> Result<Vec<Tensor>, String> {
     };
     Ok(vec![Tensor { element: a.element, shape, data }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, i64s, ramp};
+    use super::*;
+
+    #[test]
+    fn operands_broadcast() {
+        let found = call(&ADD).on(&[&ramp(&[2, 1]), &f32s(&[3], &[10.0, 20.0, 30.0])]);
+        assert_eq!(found.floats(), [10.0, 20.0, 30.0, 11.0, 21.0, 31.0]);
+        let types = ["f32: 1, seq, 64", "f32: 64"];
+        assert_eq!(call(&MUL).infer(&types).unwrap(), "tensor<1x?x64xf32, [\"seq\"]>");
+        let error = call(&MUL).infer(&["f32: 3", "f32: 4"]).unwrap_err();
+        assert!(error.contains("3 and 4"), "{error}");
+        assert!(call(&MUL).infer(&["f32: 3", "f16: 3"]).unwrap_err().contains("f32 and f16"));
+    }
+
+    #[test]
+    fn integer_division_truncates_and_remainders_have_two_modes() {
+        let (a, b) = (i64s(&[5], &[-7, 7, -7, i64::MIN, 3]), i64s(&[5], &[2, -2, -2, -1, 0]));
+        assert_eq!(call(&DIV).on(&[&a, &b]).ints(), [-3, -3, 3, i64::MIN, 0]);
+        assert_eq!(call(&REMAINDER).with("mode", "floor").on(&[&a, &b]).ints(), [1, -1, -1, 0, 0]);
+        assert_eq!(call(&REMAINDER).with("mode", "trunc").on(&[&a, &b]).ints(), [-1, 1, -1, 0, 0]);
+        let (a, b) = (f32s(&[2], &[-7.5, 7.5]), f32s(&[2], &[2.0, -2.0]));
+        assert_eq!(call(&REMAINDER).with("mode", "floor").on(&[&a, &b]).floats(), [0.5, -0.5]);
+        assert_eq!(call(&REMAINDER).with("mode", "trunc").on(&[&a, &b]).floats(), [-1.5, 1.5]);
+    }
+
+    #[test]
+    fn powers_of_integers() {
+        let (a, b) = (i64s(&[5], &[2, -1, 2, 1, -3]), i64s(&[5], &[10, -3, -1, -9, 3]));
+        assert_eq!(call(&POW).on(&[&a, &b]).ints(), [1024, -1, 0, 1, -27]);
+        let narrow = Tensor::from_ints(Element::I8, &[1], vec![2]);
+        let seven = Tensor::from_ints(Element::I8, &[1], vec![7]);
+        assert_eq!(call(&POW).on(&[&narrow, &seven]).ints(), [-128]);
+    }
+
+    #[test]
+    fn max_and_min_keep_nan() {
+        let (a, b) = (f32s(&[3], &[f64::NAN, 1.0, 2.0]), f32s(&[3], &[1.0, f64::NAN, 3.0]));
+        assert_near(&call(&MAX).on(&[&a, &b]), &[f64::NAN, f64::NAN, 3.0]);
+        assert_near(&call(&MIN).on(&[&a, &b]), &[f64::NAN, f64::NAN, 2.0]);
+    }
+
+    #[test]
+    fn u64_is_unsigned() {
+        let of = |values: Vec<i64>| Tensor::from_ints(Element::U64, &[2], values);
+        let (a, b) = (of(vec![-1, 6]), of(vec![2, 4]));
+        assert_eq!(call(&DIV).on(&[&a, &b]).ints(), [i64::MAX, 1]);
+        assert_eq!(call(&MAX).on(&[&a, &b]).ints(), [-1, 6]);
+        assert_eq!(call(&COMPARE).with("predicate", "gt").on(&[&a, &b]).ints(), [1, 1]);
+        assert_eq!(call(&BITWISE).with("function", "shr").on(&[&a, &b]).ints(), [i64::MAX >> 1, 0]);
+    }
+
+    #[test]
+    fn comparisons_and_bits() {
+        let (a, b) = (f32s(&[3], &[f64::NAN, 1.0, 2.0]), f32s(&[3], &[f64::NAN, 1.0, 3.0]));
+        for (predicate, expected) in [
+            ("eq", [0, 1, 0]),
+            ("ne", [1, 0, 1]),
+            ("lt", [0, 0, 1]),
+            ("le", [0, 1, 1]),
+            ("gt", [0, 0, 0]),
+            ("ge", [0, 1, 0]),
+        ] {
+            assert_eq!(
+                call(&COMPARE).with("predicate", predicate).on(&[&a, &b]).ints(),
+                expected,
+                "{predicate}"
+            );
+        }
+        let of = |values: &[i64]| Tensor::from_ints(Element::I8, &[values.len() as i64], values.to_vec());
+        let bits = |function: &str, b: &[i64]| {
+            call(&BITWISE).with("function", function).on(&[&of(&[-8, 5, 127]), &of(b)]).ints()
+        };
+        assert_eq!(bits("and", &[12, 12, 12]), [8, 4, 12]);
+        assert_eq!(bits("xor", &[1, 1, 1]), [-7, 4, 126]);
+        assert_eq!(bits("shl", &[1, 1, 1]), [-16, 10, -2]);
+        assert_eq!(bits("shr", &[1, 1, 100]), [-4, 2, 0]);
+    }
+
+    #[test]
+    fn select_ignores_the_side_not_taken() {
+        let condition = Tensor::from_ints(Element::Bool, &[2, 1], vec![1, 0]);
+        let found = call(&SELECT).on(&[&condition, &f32s(&[], &[f64::NAN]), &f32s(&[2], &[1.0, 2.0])]);
+        assert_near(&found, &[f64::NAN, f64::NAN, 1.0, 2.0]);
+    }
+}

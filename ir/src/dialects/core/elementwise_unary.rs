@@ -220,3 +220,60 @@ fn evaluate_is_nan(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let values = (0..x.len()).map(|index| i64::from(x.float(index).is_nan())).collect();
     Ok(vec![super::support::from_integers(Element::Bool, &x.shape, values)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, i64s};
+    use super::*;
+
+    #[test]
+    fn functions_have_hand_computed_values() {
+        let x = f32s(&[3], &[-1.0, 0.25, 4.0]);
+        assert_near(&call(&EXP).on(&[&x]), &[0.367_879_44, 1.284_025_4, 54.598_15]);
+        assert_near(&call(&RSQRT).on(&[&x]), &[f64::NAN, 2.0, 0.5]);
+        assert_near(&call(&RECIPROCAL).on(&[&x]), &[-1.0, 4.0, 0.25]);
+        assert_near(&call(&SIGMOID).on(&[&x]), &[0.268_941_42, 0.562_176_5, 0.982_013_8]);
+        assert_near(&call(&LEAKY_RELU).with("alpha", 0.1).on(&[&x]), &[-0.1, 0.25, 4.0]);
+        assert_near(&call(&ELU).with("alpha", 2.0).on(&[&x]), &[-1.264_241_1, 0.25, 4.0]);
+        let hard = call(&HARD_SIGMOID).with("alpha", 0.5).with("beta", 0.5);
+        assert_near(&hard.on(&[&x]), &[0.0, 0.625, 1.0]);
+        assert_near(&call(&MATH).with("function", "softsign").on(&[&x]), &[-0.5, 0.2, 0.8]);
+        assert_near(&call(&MATH).with("function", "mish").on(&[&x]), &[-0.303_401_5, 0.169_572_4, 3.997_413]);
+    }
+
+    #[test]
+    fn rounding_is_half_even() {
+        let x = f32s(&[4], &[-1.5, 0.5, 1.5, 2.5]);
+        assert_eq!(call(&ROUND).with("mode", "half_even").on(&[&x]).floats(), [-2.0, 0.0, 2.0, 2.0]);
+        assert_eq!(call(&ROUND).with("mode", "trunc").on(&[&x]).floats(), [-1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(call(&ROUND).with("mode", "ceil").on(&[&x]).floats(), [-1.0, 1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn integers_wrap_and_nan_stays() {
+        let least = Tensor::from_ints(Element::I8, &[2], vec![-128, 5]);
+        assert_eq!(call(&ABS).on(&[&least]).ints(), [-128, 5]);
+        assert_eq!(call(&NEG).on(&[&least]).ints(), [-128, -5]);
+        let unsigned = Tensor::from_ints(Element::U8, &[2], vec![0, 200]);
+        assert_eq!(call(&BITWISE_NOT).on(&[&unsigned]).ints(), [255, 55]);
+        let huge = Tensor::from_ints(Element::U64, &[1], vec![-1]);
+        assert_eq!(call(&ABS).on(&[&huge]), huge);
+        assert_eq!(call(&SIGN).on(&[&huge]).ints(), [1]);
+        let x = f32s(&[3], &[f64::NAN, -3.0, 9.0]);
+        assert_near(&call(&RELU).on(&[&x]), &[f64::NAN, 0.0, 9.0]);
+        assert_near(&call(&SIGN).on(&[&x]), &[f64::NAN, -1.0, 1.0]);
+        assert_near(&call(&CLAMP).with("max", 6.0).on(&[&x]), &[f64::NAN, -3.0, 6.0]);
+        assert_eq!(call(&CLAMP).with("min", 0.0).on(&[&i64s(&[2], &[-4, 4])]).ints(), [0, 4]);
+        // The bound may be beyond every u64.
+        assert_eq!(call(&CLAMP).on(&[&huge]), huge);
+        assert_eq!(call(&IS_NAN).on(&[&x]).ints(), [1, 0, 0]);
+        assert_eq!(call(&NOT).on(&[&Tensor::from_ints(Element::Bool, &[2], vec![1, 0])]).ints(), [0, 1]);
+    }
+
+    #[test]
+    fn half_precision_is_rounded_once() {
+        let x = Tensor::from_floats(Element::F16, &[1], vec![1.0]);
+        // e = 2.71828; the neighbours in f16 are 2.71680 and 2.71875.
+        assert_eq!(call(&EXP).on(&[&x]).floats(), [2.71875]);
+    }
+}

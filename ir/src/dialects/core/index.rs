@@ -413,3 +413,82 @@ fn evaluate_arg_reduce(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     Ok(vec![from_integers(Element::I64, &call.result_shape(0)?, indices)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{call, f32s, i64s, ramp};
+    use super::*;
+
+    #[test]
+    fn gather_takes_rows_and_wraps_negative_indices() {
+        let found = call(&GATHER).with("axis", 0i64).on(&[&ramp(&[3, 2]), &i64s(&[2], &[-1, 0])]);
+        assert_eq!(found.floats(), [4.0, 5.0, 0.0, 1.0]);
+        let scalar = call(&GATHER).with("axis", 1i64).on(&[&ramp(&[3, 2]), &i64s(&[], &[1])]);
+        assert_eq!((scalar.shape.clone(), scalar.floats()), (vec![3], vec![1.0, 3.0, 5.0]));
+        let operands = [Some(&ramp(&[3, 2])), Some(&i64s(&[1], &[3]))];
+        let error = call(&GATHER).with("axis", 0i64).try_on(&operands).unwrap_err();
+        assert_eq!(error, "index 3 is out of range for a dimension of 3");
+        let types = ["f32: 512, 64", "i64: 1, seq"];
+        let embedding = call(&GATHER).with("axis", 0i64).infer(&types).unwrap();
+        assert_eq!(embedding, "tensor<1x?x64xf32, [\"seq\"]>");
+    }
+
+    #[test]
+    fn gather_elements_and_nd() {
+        let x = ramp(&[2, 3]);
+        let found = call(&GATHER_ELEMENTS).with("axis", 1i64).on(&[&x, &i64s(&[2, 1], &[2, 0])]);
+        assert_eq!(found.floats(), [2.0, 3.0]);
+        let found = call(&GATHER_ND).on(&[&x, &i64s(&[2, 2], &[0, 1, 1, -1])]);
+        assert_eq!(found.floats(), [1.0, 5.0]);
+        let found = call(&GATHER_ND).on(&[&x, &i64s(&[1, 1], &[1])]);
+        assert_eq!((found.shape.clone(), found.floats()), (vec![1, 3], vec![3.0, 4.0, 5.0]));
+        let found = call(&GATHER_ND).with("batch_dims", 1i64).on(&[&x, &i64s(&[2, 1], &[2, 0])]);
+        assert_eq!(found.floats(), [2.0, 3.0]);
+    }
+
+    #[test]
+    fn scatters_join_updates() {
+        let scatter = |reduction: &'static str| {
+            let call = call(&SCATTER_ELEMENTS).with("axis", 0i64).with("reduction", reduction);
+            call.on(&[&ramp(&[3]), &i64s(&[3], &[1, 1, -1]), &f32s(&[3], &[5.0, 7.0, -1.0])]).floats()
+        };
+        assert_eq!(scatter("none"), [0.0, 7.0, -1.0]);
+        assert_eq!(scatter("add"), [0.0, 13.0, 1.0]);
+        assert_eq!(scatter("mul"), [0.0, 35.0, -2.0]);
+        assert_eq!(scatter("max"), [0.0, 7.0, 2.0]);
+        assert_eq!(scatter("min"), [0.0, 1.0, -1.0]);
+        let found =
+            call(&SCATTER_ND).on(&[&ramp(&[2, 2]), &i64s(&[1, 1], &[1]), &f32s(&[1, 2], &[8.0, 9.0])]);
+        assert_eq!(found.floats(), [0.0, 1.0, 8.0, 9.0]);
+        let large = Tensor::from_ints(Element::U64, &[1], vec![-1]);
+        let one = Tensor::from_ints(Element::U64, &[1], vec![1]);
+        let max = call(&SCATTER_ELEMENTS).with("axis", 0i64).with("reduction", "max");
+        assert_eq!(max.on(&[&large, &i64s(&[1], &[0]), &one]), large);
+    }
+
+    #[test]
+    fn top_k_orders_and_breaks_ties_low() {
+        let x = f32s(&[1, 5], &[1.0, 3.0, 3.0, f64::NAN, -1.0]);
+        let top = |largest: bool| {
+            let call = call(&TOP_K).with("k", 3i64).with("axis", -1i64).with("largest", largest);
+            call.try_on(&[Some(&x)]).unwrap()[1].ints()
+        };
+        assert_eq!(top(true), [3, 1, 2]);
+        assert_eq!(top(false), [4, 0, 1]);
+        let call = call(&TOP_K).with("k", 6i64).with("axis", 1i64).with("largest", true);
+        assert_eq!(call.infer(&["f32: 1, 5"]).unwrap_err(), "cannot take k = 6 of a dimension of 5");
+    }
+
+    #[test]
+    fn arg_reduce_takes_the_first_or_last() {
+        let find = |function: &str, last: bool, values: &[f64]| {
+            let call =
+                call(&ARG_REDUCE).with("function", function).with("axis", 0i64).with("keep_dims", false);
+            call.with("select_last", last).on(&[&f32s(&[values.len()], values)]).ints()
+        };
+        assert_eq!(find("max", false, &[1.0, 2.0, 2.0]), [1]);
+        assert_eq!(find("max", true, &[1.0, 2.0, 2.0]), [2]);
+        assert_eq!(find("min", false, &[1.0, 0.0, 2.0]), [1]);
+        assert_eq!(find("min", false, &[1.0, f64::NAN, 0.0]), [1]);
+    }
+}

@@ -277,3 +277,76 @@ fn evaluate_glu(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let values = floats(&gate).into_iter().zip(floats(&up)).map(|(gate, up)| activation(gate) * up).collect();
     Ok(vec![Tensor::from_floats(gate.element, &shape, values)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, i64s, ramp};
+    use super::*;
+
+    #[test]
+    fn batches_broadcast() {
+        let found = call(&MATMUL).on(&[&ramp(&[2, 1, 2]), &ramp(&[2, 2])]);
+        // [0 1] and [2 3] times [[0 1] [2 3]]
+        assert_near(&found, &[2.0, 3.0, 6.0, 11.0]);
+        assert_eq!(call(&MATMUL).on(&[&i64s(&[1, 2], &[2, 3]), &i64s(&[2, 1], &[5, 7])]).ints(), [31]);
+        let types = ["f32: b, 4, seq, 16", "f32: b, 4, 16, past + seq"];
+        assert_eq!(
+            call(&MATMUL).infer(&types).unwrap(),
+            "tensor<?x4x?x?xf32, [\"b\", \"seq\", \"past + seq\"]>"
+        );
+        let error = call(&MATMUL).infer(&["f32: 4, 8", "f32: 9, 2"]).unwrap_err();
+        assert_eq!(error, "inner dimensions differ: 8 and 9");
+    }
+
+    #[test]
+    fn wide_products_are_cut_into_columns() {
+        let (a, b) = (f32s(&[2, 1], &[1.0, 2.0]), ramp(&[1, 600]));
+        let found = call(&MATMUL).on(&[&a, &b]);
+        assert_eq!((found.float(599), found.float(600 + 300)), (599.0, 600.0));
+    }
+
+    #[test]
+    fn integer_products_subtract_zero_points() {
+        let a = Tensor::from_ints(Element::U8, &[2, 2], vec![1, 2, 3, 4]);
+        let b = Tensor::from_ints(Element::I8, &[2, 1], vec![10, -10]);
+        let zero = Tensor::from_ints(Element::U8, &[2], vec![1, 2]);
+        let found = call(&MATMUL_INTEGER).try_on(&[Some(&a), Some(&b), Some(&zero), None]).unwrap();
+        // rows minus 1 and 2: [0 1], [1 2]
+        assert_eq!((found[0].element, found[0].ints()), (Element::I32, vec![-10, -10]));
+    }
+
+    #[test]
+    fn linear_adds_bias_and_activates() {
+        let (x, w, bias) = (f32s(&[1, 2], &[1.0, 2.0]), ramp(&[2, 3]), f32s(&[3], &[-7.0, 0.0, 1.0]));
+        let linear =
+            |transposed: bool| call(&LINEAR).with("activation", "relu").with("transpose_weight", transposed);
+        let found = linear(false).try_on(&[Some(&x), Some(&w), Some(&bias), None, None]).unwrap();
+        assert_near(&found[0], &[0.0, 9.0, 13.0]);
+        let stored = f32s(&[3, 2], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let found = linear(true).try_on(&[Some(&x), Some(&stored), Some(&bias), None, None]).unwrap();
+        assert_near(&found[0], &[0.0, 9.0, 13.0]);
+    }
+
+    #[test]
+    fn linear_dequantises_in_blocks() {
+        let x = f32s(&[1, 4], &[1.0, 1.0, 1.0, 1.0]);
+        let w = Tensor::from_ints(Element::U4, &[1, 4], vec![8, 9, 10, 15]);
+        let scale = f32s(&[1, 2], &[1.0, 10.0]);
+        let zero = Tensor::from_ints(Element::U4, &[1, 2], vec![8, 9]);
+        let linear = || {
+            let call = call(&LINEAR).with("activation", "none").with("transpose_weight", true);
+            call.with("axis", 1i64).with("block", 2i64)
+        };
+        let found = linear().try_on(&[Some(&x), Some(&w), None, Some(&scale), Some(&zero)]).unwrap();
+        // (0 + 1) * 1 + (1 + 6) * 10
+        assert_near(&found[0], &[71.0]);
+        let error = linear().try_on(&[Some(&x), Some(&w), None, None, None]).unwrap_err();
+        assert_eq!(error, "operand 'w' of ui4 needs operand 'scale'");
+    }
+
+    #[test]
+    fn gates_multiply() {
+        let (gate, up) = (f32s(&[2], &[-1.0, 2.0]), f32s(&[2], &[5.0, 5.0]));
+        assert_near(&call(&GLU).with("activation", "relu").on(&[&gate, &up]), &[0.0, 10.0]);
+    }
+}

@@ -19,6 +19,10 @@ mod quantize;
 mod reduce;
 mod shape;
 mod support;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use attention::{ATTENTION, ROPE};
 pub use cast::{BITCAST, CAST};

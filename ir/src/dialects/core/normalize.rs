@@ -135,3 +135,32 @@ fn evaluate_layer_norm(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     Ok(vec![Tensor::from_floats(x.element, &x.shape, values)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s};
+    use super::*;
+
+    #[test]
+    fn softmax_sums_to_one_along_its_axis() {
+        let x = f32s(&[2, 2], &[0.0, 1000.0, 0.0, 1000.0]);
+        assert_near(&call(&SOFTMAX).with("axis", 1i64).on(&[&x]), &[0.0, 1.0, 0.0, 1.0]);
+        assert_near(&call(&SOFTMAX).with("axis", 0i64).on(&[&x]), &[0.5, 0.5, 0.5, 0.5]);
+        assert_near(&call(&LOG_SOFTMAX).with("axis", -1i64).on(&[&x]), &[-1000.0, 0.0, -1000.0, 0.0]);
+        let masked = f32s(&[2], &[f64::NEG_INFINITY, f64::NEG_INFINITY]);
+        assert_near(&call(&SOFTMAX).with("axis", 0i64).on(&[&masked]), &[f64::NAN, f64::NAN]);
+    }
+
+    #[test]
+    fn norms_have_hand_computed_values() {
+        let (x, gain) = (f32s(&[1, 2], &[3.0, 4.0]), f32s(&[2], &[1.0, 2.0]));
+        // sqrt((9 + 16) / 2) = 3.535534
+        assert_near(&call(&RMS_NORM).with("epsilon", 0.0).on(&[&x, &gain]), &[0.848_528_1, 2.262_741_7]);
+        let bias = f32s(&[2], &[10.0, 10.0]);
+        let found = call(&LAYER_NORM).with("epsilon", 0.75).on(&[&x, &gain, &bias]);
+        // mean 3.5, variance 0.25, sqrt(0.25 + 0.75) = 1
+        assert_near(&found, &[9.5, 11.0]);
+        let error = call(&RMS_NORM).with("epsilon", 0.0).infer(&["f32: 4, 8", "f32: 9"]).unwrap_err();
+        assert_eq!(error, "operand 'gain' must have shape [8], found [9]");
+    }
+}

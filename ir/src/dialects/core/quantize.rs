@@ -209,3 +209,45 @@ fn evaluate_quantize(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let values = quotients.zip(&places).map(|(value, at)| quantise(value, zeros[*at])).collect();
     Ok(vec![from_integers(element, &x.shape, values)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s};
+    use super::*;
+
+    #[test]
+    fn quantize_rounds_half_to_even_and_saturates() {
+        let x = f32s(&[6], &[-1.25, -0.75, 0.25, 0.75, 1.25, 1000.0]);
+        let found = call(&QUANTIZE).to("i8: 6").on(&[&x, &f32s(&[], &[0.5])]);
+        // -2.5 -1.5 0.5 1.5 2.5
+        assert_eq!(found.ints(), [-2, -2, 0, 2, 2, 127]);
+        let zero = Tensor::from_ints(Element::U8, &[], vec![1]);
+        let found = call(&QUANTIZE).on(&[&x, &f32s(&[], &[0.5]), &zero]);
+        assert_eq!((found.element, found.ints()), (Element::U8, vec![0, 0, 1, 3, 3, 255]));
+        let found = call(&QUANTIZE).to("f8E4M3FN: 6").on(&[&x, &f32s(&[], &[0.5])]);
+        assert_near(&found, &[-2.5, -1.5, 0.5, 1.5, 2.5, 448.0]);
+    }
+
+    #[test]
+    fn dequantize_per_axis_and_in_blocks() {
+        let q = Tensor::from_ints(Element::I8, &[2, 3], vec![1, 2, 3, 4, 5, 6]);
+        let per_row = call(&DEQUANTIZE).with("axis", 0i64).on(&[&q, &f32s(&[2], &[1.0, 10.0])]);
+        assert_near(&per_row, &[1.0, 2.0, 3.0, 40.0, 50.0, 60.0]);
+        // Three columns in blocks of two: the last block is short.
+        let scale = f32s(&[2, 2], &[1.0, 10.0, 100.0, 1000.0]);
+        let blocked = call(&DEQUANTIZE).with("axis", 1i64).with("block", 2i64).on(&[&q, &scale]);
+        assert_near(&blocked, &[1.0, 2.0, 30.0, 400.0, 500.0, 6000.0]);
+        let nf4 = Tensor::from_floats(Element::NF4, &[2], vec![-1.0, 0.3]);
+        let found = call(&DEQUANTIZE).to("f16: 2").on(&[&nf4, &f32s(&[], &[2.0])]);
+        assert_eq!(found.floats(), [-2.0, 0.67578125]);
+    }
+
+    #[test]
+    fn parameters_must_fit() {
+        let call = call(&DEQUANTIZE).with("axis", 0i64).with("block", 32i64);
+        let ok = call.infer(&["i8: 64, n", "f32: 2, n"]);
+        assert_eq!(ok.unwrap(), "tensor<64x?xf32, [\"n\"]>");
+        let error = call.infer(&["i8: 65, n", "f32: 2, n"]).unwrap_err();
+        assert_eq!(error, "dimension 0 of operand 'scale': expected 3, found 2");
+    }
+}

@@ -206,3 +206,57 @@ fn evaluate_cumulative(call: &Invocation) -> Result<Vec<Tensor>, String> {
         from_integers(x.element, &x.shape, run(&integers(x), extent, ways, start, |a, b| fold.integer(a, b)))
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_near, call, f32s, i64s, ramp};
+    use super::*;
+    use crate::op_def::OpDef;
+
+    fn reduce(def: &'static OpDef, axes: &[i64], x: &Tensor) -> Tensor {
+        call(def).with("axes", axes).with("keep_dims", false).on(&[x])
+    }
+
+    #[test]
+    fn reductions_along_axes() {
+        let x = ramp(&[2, 3]);
+        assert_near(&reduce(&REDUCE_SUM, &[0], &x), &[3.0, 5.0, 7.0]);
+        assert_near(&reduce(&REDUCE_SUM, &[-1], &x), &[3.0, 12.0]);
+        assert_near(&reduce(&REDUCE_SUM, &[0, 1], &x), &[15.0]);
+        assert_eq!(reduce(&REDUCE_SUM, &[], &x), x);
+        assert_near(&reduce(&REDUCE_MEAN, &[1], &x), &[1.0, 4.0]);
+        assert_near(&reduce(&REDUCE_PROD, &[1], &x), &[0.0, 60.0]);
+        assert_near(&reduce(&REDUCE_MIN, &[0], &x), &[0.0, 1.0, 2.0]);
+        let kept = call(&REDUCE_MAX).with("axes", vec![1i64]).with("keep_dims", true);
+        assert_eq!(kept.infer(&["f32: 1, seq, 64"]).unwrap(), "tensor<1x1x64xf32>");
+        assert_eq!(reduce(&REDUCE_MEAN, &[0], &i64s(&[2], &[-3, -4])).ints(), [-3]);
+    }
+
+    #[test]
+    fn extremes_keep_nan_and_have_a_start() {
+        assert_near(&reduce(&REDUCE_MAX, &[0], &f32s(&[3], &[1.0, f64::NAN, 3.0])), &[f64::NAN]);
+        assert_near(&reduce(&REDUCE_MAX, &[0], &f32s(&[0], &[])), &[f64::NEG_INFINITY]);
+        let long = Tensor::from_ints(Element::U64, &[2], vec![-1, 3]);
+        assert_eq!(reduce(&REDUCE_MAX, &[0], &long).ints(), [-1]);
+        assert_eq!(reduce(&REDUCE_MIN, &[0], &long).ints(), [3]);
+        let error = call(&REDUCE_SUM).with("axes", vec![0i64, -2]).with("keep_dims", true);
+        assert_eq!(error.infer(&["f32: 2, 2"]).unwrap_err(), "attribute 'axes' names axis 0 twice");
+    }
+
+    #[test]
+    fn running_sums_go_four_ways() {
+        let run = |exclusive: bool, reverse: bool| {
+            let call = call(&CUMULATIVE).with("function", "sum").with("axis", 0i64);
+            call.with("exclusive", exclusive)
+                .with("reverse", reverse)
+                .on(&[&f32s(&[3], &[1.0, 2.0, 4.0])])
+                .floats()
+        };
+        assert_eq!(run(false, false), [1.0, 3.0, 7.0]);
+        assert_eq!(run(true, false), [0.0, 1.0, 3.0]);
+        assert_eq!(run(false, true), [7.0, 6.0, 4.0]);
+        assert_eq!(run(true, true), [6.0, 4.0, 0.0]);
+        let product = call(&CUMULATIVE).with("function", "prod").with("axis", 0i64);
+        assert_eq!(product.on(&[&i64s(&[3], &[2, 3, 4])]).ints(), [2, 6, 24]);
+    }
+}

@@ -362,3 +362,85 @@ fn evaluate_pad(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     Ok(vec![extended.pick(&shape, |index| indices[index])])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{call, f32s, i64s, ramp};
+    use super::*;
+
+    #[test]
+    fn reshape_keeps_the_count() {
+        let call_to = |text: &str| call(&RESHAPE).to(text);
+        assert_eq!(call_to("f32: 3, 2").on(&[&ramp(&[2, 3])]).floats(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let heads = call_to("f32: 1, seq, 4, 16").infer(&["f32: 1, seq, 64"]).unwrap();
+        assert_eq!(heads, "tensor<1x?x4x16xf32, [\"seq\"]>");
+        let error = call_to("f32: 1, seq, 4, 16").infer(&["f32: 1, seq + 1, 64"]).unwrap_err();
+        // 64 more elements: provably not equal.
+        assert!(error.starts_with("element counts differ"), "{error}");
+        assert!(call_to("i64: 6").infer(&["f32: 6"]).unwrap_err().contains("f32 and i64"));
+    }
+
+    #[test]
+    fn transpose_permutes() {
+        let permutation: Attribute = vec![2i64, 0, 1].into();
+        let found = call(&TRANSPOSE).with("permutation", permutation.clone()).on(&[&ramp(&[2, 3, 2])]);
+        assert_eq!((found.shape.clone(), found.float(1), found.float(6)), (vec![2, 2, 3], 2.0, 1.0));
+        let symbolic = call(&TRANSPOSE).with("permutation", permutation).infer(&["f32: a, b, 4"]).unwrap();
+        assert_eq!(symbolic, "tensor<4x?x?xf32, [\"a\", \"b\"]>");
+        assert!(call(&TRANSPOSE).with("permutation", vec![0i64, 0]).infer(&["f32: 2, 2"]).is_err());
+    }
+
+    #[test]
+    fn broadcast_repeats() {
+        let found = call(&BROADCAST).to("f32: 2, 2, 3").on(&[&ramp(&[2, 1])]);
+        assert_eq!(found.floats(), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+        assert!(
+            call(&BROADCAST).to("f32: 2, 3").infer(&["f32: 2"]).unwrap_err().contains("does not broadcast")
+        );
+    }
+
+    #[test]
+    fn slice_steps_both_ways() {
+        let slice =
+            |start: i64, step: i64| call(&SLICE).with("starts", vec![start]).with("steps", vec![step]);
+        assert_eq!(slice(1, 2).to("f32: 3").on(&[&ramp(&[6])]).floats(), [1.0, 3.0, 5.0]);
+        assert_eq!(slice(5, -3).to("f32: 2").on(&[&ramp(&[6])]).floats(), [5.0, 2.0]);
+        assert_eq!(slice(6, 1).to("f32: 0").on(&[&ramp(&[6])]).len(), 0);
+        assert!(slice(2, 2).to("f32: 3").infer(&["f32: 6"]).unwrap_err().contains("index 6 is outside"));
+        let last =
+            call(&SLICE).with("starts", vec!["seq - 1".parse::<Dim>().unwrap()]).with("steps", vec![1i64]);
+        assert_eq!(last.to("f32: 1").infer(&["f32: seq"]).unwrap(), "tensor<1xf32>");
+    }
+
+    #[test]
+    fn concat_adds_dimensions() {
+        let found = call(&CONCAT).with("axis", -1i64).on(&[&ramp(&[2, 1]), &ramp(&[2, 2])]);
+        assert_eq!(found.floats(), [0.0, 0.0, 1.0, 1.0, 2.0, 3.0]);
+        let cache = call(&CONCAT).with("axis", 1i64);
+        let types = ["f32: 1, past, 8", "f32: 1, seq, 8"];
+        assert_eq!(cache.infer(&types).unwrap(), "tensor<1x?x8xf32, [\"past + seq\"]>");
+        assert!(
+            cache.infer(&["f32: 1, past, 8", "f32: 1, seq, 9"]).unwrap_err().contains("expected 8, found 9")
+        );
+    }
+
+    #[test]
+    fn pad_in_four_modes() {
+        let pad = |mode: &str, low: i64, high: i64| {
+            let call = call(&PAD).with("low", vec![low]).with("high", vec![high]).with("mode", mode);
+            call.on(&[&ramp(&[3])]).floats()
+        };
+        assert_eq!(pad("constant", 1, 2), [0.0, 0.0, 1.0, 2.0, 0.0, 0.0]);
+        assert_eq!(pad("edge", 1, 2), [0.0, 0.0, 1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(pad("reflect", 2, 2), [2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0]);
+        assert_eq!(pad("wrap", 2, 1), [1.0, 2.0, 0.0, 1.0, 2.0, 0.0]);
+        assert_eq!(pad("constant", -1, 0), [1.0, 2.0]);
+        let filled = call(&PAD).with("low", vec![0i64, 1]).with("high", vec![1i64, 0]);
+        let found = filled.on(&[&i64s(&[1, 1], &[5]), &i64s(&[], &[7])]);
+        assert_eq!((found.shape.clone(), found.ints()), (vec![2, 2], vec![7, 5, 7, 7]));
+        let empty = call(&PAD).with("low", vec![1i64]).with("high", vec![0i64]).with("mode", "edge");
+        assert!(empty.try_on(&[Some(&f32s(&[0], &[])), None]).unwrap_err().contains("empty"));
+    }
+
+    use crate::attribute::Attribute;
+}
