@@ -215,8 +215,8 @@ fn infer_pool(signature: &Signature) -> Result<Vec<Type>, String> {
     }
     let window = window(signature, spatial)?;
     let mut shape = x.shape[..2].to_vec();
-    for at in 0..spatial {
-        shape.push(window.slide(at, &x.shape[at + 2], &Dim::Known(kernel[at]))?);
+    for (at, width) in kernel.iter().enumerate() {
+        shape.push(window.slide(at, &x.shape[at + 2], &Dim::Known(*width))?);
     }
     one(x.element, shape)
 }

@@ -157,11 +157,12 @@ fn parameter_places(call: &Invocation, of: &Tensor, scale: &Tensor) -> Result<Ve
     let mut places = Vec::with_capacity(of.len());
     for before in 0..outer {
         for at in 0..dim {
-            if block == 0 {
-                places.extend(std::iter::repeat_n(at, inner));
-            } else {
-                let start = (before * blocks + at / block) * inner;
-                places.extend(start..start + inner);
+            match at.checked_div(block) {
+                None => places.extend(std::iter::repeat_n(at, inner)),
+                Some(row) => {
+                    let start = (before * blocks + row) * inner;
+                    places.extend(start..start + inner);
+                }
             }
         }
     }
