@@ -124,19 +124,24 @@ pub enum SessionError {
         found: usize,
     },
     /// A command failed.
-    #[error("{program}, command {command}{}: {fault}\n  {text}", .location.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())]
-    Run {
-        /// which program
-        program: String,
-        /// index of the command
-        command: usize,
-        /// its text
-        text: String,
-        /// its source
-        location: Option<String>,
-        /// why
-        fault: Fault,
-    },
+    #[error(transparent)]
+    Run(Box<RunFailure>),
+}
+
+/// A command that failed, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{program}, command {command}{}: {fault}\n  {text}", .location.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())]
+pub struct RunFailure {
+    /// Name of the program.
+    pub program: String,
+    /// Index of the command.
+    pub command: usize,
+    /// Its text.
+    pub text: String,
+    /// Its source in the model.
+    pub location: Option<String>,
+    /// Why.
+    pub fault: Fault,
 }
 
 /// A dense tensor, row-major.
@@ -159,6 +164,15 @@ impl Tensor {
     /// The values as i64 (any element; floats are truncated).
     pub fn to_i64(&self) -> Vec<i64> {
         self.lanes()
+    }
+
+    /// A tensor of integers, converted to the element as a cast does.
+    pub fn from_i64(element: Element, shape: &[usize], values: &[i64]) -> Tensor {
+        let mut bytes = vec![0; element.packed_bytes(values.len() as u64).unwrap_or(0) as usize];
+        if let Ok(mut destination) = Destination::packed(element, &[values.len()], &mut bytes) {
+            crate::kernels::lanes::store(&mut destination, 0, 1, values);
+        }
+        Tensor { element, shape: shape.to_vec(), bytes }
     }
 
     fn lanes<L: crate::kernels::lanes::Lane>(&self) -> Vec<L> {
@@ -406,12 +420,17 @@ impl Session {
             extension: self.options.extension.as_deref(),
             work_left: self.options.work_max,
         };
-        interpreter.run().map_err(|(command, fault)| SessionError::Run {
-            program: program.name.clone(),
-            command,
-            text: crate::disassemble::command_to_text(program, &program.commands[command]),
-            location: program.location(command).map(str::to_owned),
-            fault,
+        interpreter.run().map_err(|(command, fault)| {
+            let failed = program.commands.get(command);
+            SessionError::Run(Box::new(RunFailure {
+                program: program.name.clone(),
+                command,
+                text: failed
+                    .map(|failed| crate::disassemble::command_to_text(program, failed))
+                    .unwrap_or_default(),
+                location: program.location(command).map(str::to_owned),
+                fault,
+            }))
         })
     }
 
@@ -420,16 +439,49 @@ impl Session {
     /// # Errors
     /// When there is no such output.
     pub fn output(&mut self, name: &str) -> Result<Tensor, SessionError> {
-        let Some(view) = self.given(name).map(|binding| binding.view.clone()) else {
-            let program = self.program();
-            let states = program.states.iter().map(|state| &state.output);
-            let available = names(program.outputs.iter().chain(states));
-            return Err(SessionError::Unknown { kind: "output", name: name.to_owned(), available });
-        };
+        let view = self.given_view(name)?;
+        self.read(&view)
+    }
+
+    /// The part of an output at these leading indices: `output_at("logits", &[0, row])` is one row of `[1, s, vocabulary]`.
+    ///
+    /// # Errors
+    /// When there is no such output, or an index is out of range.
+    pub fn output_at(&mut self, name: &str, indices: &[usize]) -> Result<Tensor, SessionError> {
+        let mut view = self.given_view(name)?;
+        let shape = view.shape(&self.registers);
+        let bits = i64::from(view.element.bits());
+        let is_inside =
+            indices.len() <= shape.len() && indices.iter().zip(&shape).all(|(index, extent)| index < extent);
+        if !is_inside || bits < 8 {
+            return Err(SessionError::Shape {
+                name: name.to_owned(),
+                expected: shape,
+                found: indices.to_vec(),
+            });
+        }
+        let offset: i64 =
+            indices.iter().zip(&view.strides).map(|(&index, &stride)| index as i64 * stride).sum();
+        view.base_bytes = view.base_bytes.plus_constant(offset * bits / 8);
+        view.dims.drain(..indices.len());
+        view.strides.drain(..indices.len());
+        self.read(&view)
+    }
+
+    fn given_view(&self, name: &str) -> Result<View, SessionError> {
+        let program = self.program();
+        let states = program.states.iter().map(|state| &state.output);
+        let available = || names(program.outputs.iter().chain(states));
+        let unknown =
+            || SessionError::Unknown { kind: "output", name: name.to_owned(), available: available() };
+        Ok(self.given(name).ok_or_else(unknown)?.view.clone())
+    }
+
+    fn read(&mut self, view: &View) -> Result<Tensor, SessionError> {
         let shape = view.shape(&self.registers);
         let count = shape.iter().map(|&extent| extent as u64).product();
         let mut bytes = vec![0; view.element.packed_bytes(count).unwrap_or(0) as usize];
-        let window = self.window(&view)?;
+        let window = self.window(view)?;
         let ([], [source]) =
             self.memory.borrow(self.constants.bytes(), [], [Some(window)]).map_err(SessionError::Memory)?;
         let mut destination =
@@ -438,6 +490,11 @@ impl Session {
             index::copy(&mut destination, &source).map_err(SessionError::Memory)?;
         }
         Ok(Tensor { element: view.element, shape, bytes })
+    }
+
+    /// Element and shape that an input takes with the registers as they are; none when there is no such input.
+    pub fn input_shape(&self, name: &str) -> Option<(Element, Vec<usize>)> {
+        self.fed(name).map(|binding| (binding.view.element, binding.view.shape(&self.registers)))
     }
 
     /// The state memory of all sequences so far: to save, and to restore with [`Session::set_state`].

@@ -364,7 +364,8 @@ mod tests {
     #[test]
     fn unary_functions_match_their_formulas() {
         use UnaryFunction as F;
-        let formulas: &[(F, fn(f64) -> f64)] = &[
+        type Formula = (F, fn(f64) -> f64);
+        let formulas: &[Formula] = &[
             (F::Negate, |x| -x),
             (F::Exp, f64::exp),
             (F::Rsqrt, |x| 1.0 / x.sqrt()),

@@ -183,7 +183,7 @@ pub fn rope(
     same_dims("extents of destination and x differ", destination, x)?;
     let width = x.last_dim();
     let half = width / 2;
-    require(x.rank() >= 1 && width % 2 == 0, "rope needs an even last dimension")?;
+    require(x.rank() >= 1 && width.is_multiple_of(2), "rope needs an even last dimension")?;
     super::same("extents of cos and sin differ", cos.dims(), sin.dims())?;
     let angles = cos.last_dim();
     let outer = x.rank() - 1;
