@@ -23,7 +23,11 @@ pub(super) fn problems(module: &Module, function: OpId) -> Vec<(OpId, String)> {
         });
     }
     for op in blocks.iter().filter_map(|block| module.block(*block).ops.last()) {
-        if module.op(*op).def == &builtin::RETURN {
+        let last = module.op(*op);
+        if last.def != &builtin::RETURN && last.successors.is_empty() {
+            problems.push((*op, "a function ends with 'func.return'".into()));
+        }
+        if last.def == &builtin::RETURN {
             let given: Vec<&Type> = module.op(*op).operands.iter().map(|value| module.ty(*value)).collect();
             compare("'function_type' and the returned values differ", results, &given, |what| {
                 problems.push((*op, what))
