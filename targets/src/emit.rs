@@ -20,6 +20,7 @@ use tilewright_ir::dialects::tile;
 use tilewright_ir::dim::{Atom, Dim, Function};
 use tilewright_ir::location::Location;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
+use tilewright_ir::op_def::Traits;
 use tilewright_ir::types::{Type, ViewType};
 use tilewright_runtime::commands::{Command, ExpressionId, Register, ViewId};
 use tilewright_runtime::element::Element;
@@ -129,7 +130,7 @@ impl Emitter<'_> {
             self.places.insert(value, offset);
         } else if def == &tile::ARGUMENT {
             self.argument(op)?;
-        } else if def != &tile::VIEW {
+        } else if def != &tile::VIEW && !def.is(Traits::TERMINATOR) {
             self.program.location(&location_text(location));
             if def == &tile::FOR || def == &tile::LOOP {
                 return self.for_loop(op);

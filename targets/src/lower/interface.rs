@@ -48,6 +48,8 @@ pub(super) fn symbol_ranges(
             dim.collect_symbols(&mut symbols);
         }
     }
+    // Symbols that occur in attributes alone (sizes as data) are known by their range only.
+    symbols.extend(options.symbols.keys().map(|name| name.as_str().into()));
     let mut ranges = Ranges::default();
     for name in symbols {
         let given = options.symbols.get(&*name).copied();
