@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Row, check_row};
+use common::{Row, check_row, check_rows};
 
 const fn row<'a>(
     op: &'a str,
@@ -53,7 +53,7 @@ fn unary() {
         row("core.clamp", &[F], "{min = 0.25}", &[]),
         row("core.clamp", &[I], "{max = 2.0}", &[]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
     for function in
         ["sin", "cos", "tan", "atan", "sinh", "cosh", "asinh", "softplus", "softsign", "mish", "expm1"]
     {
@@ -104,7 +104,7 @@ fn binary() {
         row("core.select", &["tensor<3x4xi1>", F, "tensor<1x1x1xf32>"], "{}", &[]),
         row("core.select", &["tensor<?x1xi1, [\"s\"]>", S, "tensor<f32>"], "{}", &[]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn casts() {
         row("core.bitcast", &["tensor<9xf32>"], "{}", &["tensor<9xi32>"]),
         row("core.bitcast", &["tensor<9xi8>"], "{}", &["tensor<9xui8>"]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn movement() {
         row("core.iota", &[], "{axis = 1 : i64}", &["tensor<2x5xi64>"]),
         row("core.iota", &[], "{axis = 0 : i64}", &["tensor<?x2xf32, [\"p\"]>"]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn padding() {
         row("core.pad", &[S, ""], "{high = [0, \"p\", 0], low = [0, 0, 1], mode = \"constant\"}", &[]),
         row("core.pad", &[S, ""], "{high = [0, \"p\", 0], low = [0, 0, 1], mode = \"edge\"}", &[]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn indexing() {
             &[],
         ),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn reductions() {
         row("core.layer_norm", &[F, "tensor<4xf32>", "tensor<4xf32>"], "{epsilon = 1.0e-05}", &[]),
         row("core.layer_norm", &[F, "tensor<4xf32>", ""], "{epsilon = 1.0e-05}", &[]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn products() {
         row("core.glu", &[H, H], "{activation = \"gelu_tanh\"}", &[]),
         row("core.glu", &[S, S], "{activation = \"none\"}", &[]),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn quantization() {
             &[],
         ),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 const Q: &str = "tensor<1x4x?x8xf32, [\"s\"]>";
@@ -444,7 +444,7 @@ fn attention() {
             &[],
         ),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }
 
 #[test]
@@ -490,5 +490,5 @@ fn spatial() {
             &[],
         ),
     ];
-    rows.iter().for_each(check_row);
+    check_rows(&rows);
 }

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::dialects::{builtin, core, tile};
 use tilewright_ir::dim::Dim;
-use tilewright_ir::module::{Module, OpId, ValueId};
-use tilewright_ir::op_def::{Evaluate, OpDef, Traits};
+use tilewright_ir::module::{Module, OpId, Operation, ValueId};
+use tilewright_ir::op_def::{AttributeRule, Evaluate, OpDef, Traits};
 use tilewright_ir::types::{TensorType, Type};
 
 /// A folded result may be this many times as large as its operands.
@@ -44,7 +44,7 @@ pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
             folded.contains(value)
                 || module.producer(*value).is_some_and(|op| module.op(op).def.is(Traits::CONSTANT))
         };
-        if !operation.operands.iter().all(is_constant) {
+        if !operation.operands.iter().all(is_constant) || follows_symbol(operation) {
             return;
         }
         let from: Option<usize> = operation.operands.iter().map(|value| bytes(module, *value)).sum();
@@ -59,6 +59,19 @@ pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
         }
     });
     folded
+}
+
+/// True if an attribute holds a dimension that is not a number: a size as data, a slice that starts at a register.
+fn follows_symbol(operation: &Operation) -> bool {
+    operation.def.attributes.iter().any(|attribute| {
+        let value = operation.attributes.get(attribute.name);
+        let dims = match attribute.rule {
+            AttributeRule::Dim => value.and_then(Attribute::as_dim).map(|dim| vec![dim]),
+            AttributeRule::Dims => value.and_then(Attribute::as_dims),
+            _ => None,
+        };
+        dims.into_iter().flatten().any(|dim| dim.known().is_none())
+    })
 }
 
 fn bytes(module: &Module, value: ValueId) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "not every test file uses every part")]
 
-pub mod run;
+pub(crate) mod run;
 
 use run::run;
 use std::collections::BTreeMap;
@@ -21,19 +21,18 @@ use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::{TensorType, Type};
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{Compiled, Options, compile_function};
-use tilewright_targets::place::Capacities;
 use tilewright_targets::target::{HOST, Target};
 
 /// One op to be tried.
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// Its name.
-    pub op: &'a str,
+    pub(crate) op: &'a str,
     /// Operand types, `""` for one left out, ` in A..B` to bound the values.
-    pub operands: &'a [&'a str],
+    pub(crate) operands: &'a [&'a str],
     /// Attributes as a dictionary.
-    pub attributes: &'a str,
+    pub(crate) attributes: &'a str,
     /// Result types, where they are not inferred.
-    pub results: &'a [&'a str],
+    pub(crate) results: &'a [&'a str],
 }
 
 fn split_bounds(text: &str) -> (&str, Option<(f64, f64)>) {
@@ -47,7 +46,7 @@ fn split_bounds(text: &str) -> (&str, Option<(f64, f64)>) {
 }
 
 /// Makes the function of a row: arguments are the operands, results the op's.
-pub fn row_module(row: &Row) -> Module {
+pub(crate) fn row_module(row: &Row) -> Module {
     let def = Registry::builtin().find(row.op).unwrap_or_else(|| panic!("no op {}", row.op));
     let ty = |text: &str| parse_type(split_bounds(text).0).unwrap_or_else(|error| panic!("{text}: {error}"));
     let types: Vec<Option<Type>> =
@@ -88,8 +87,15 @@ pub fn row_module(row: &Row) -> Module {
     module
 }
 
+/// Checks all rows, and tells of all that fail.
+pub(crate) fn check_rows(rows: &[Row]) {
+    let failed = |row: &&Row| std::panic::catch_unwind(|| check_row(row)).is_err();
+    let failures: Vec<&str> = rows.iter().filter(failed).map(|row| row.op).collect();
+    assert!(failures.is_empty(), "failed: {failures:?}; the messages are above");
+}
+
 /// Compiles and runs a row at several values of its symbols.
-pub fn check_row(row: &Row) {
+pub(crate) fn check_row(row: &Row) {
     let module = row_module(row);
     let bounds: Vec<Option<(f64, f64)>> =
         row.operands.iter().filter(|text| !text.is_empty()).map(|text| split_bounds(text).1).collect();
@@ -97,7 +103,7 @@ pub fn check_row(row: &Row) {
 }
 
 /// Reads a module from text.
-pub fn module_of(text: &str) -> Module {
+pub(crate) fn module_of(text: &str) -> Module {
     let module = parse(text, &Registry::builtin(), &ParseOptions::default());
     let module = module.unwrap_or_else(|errors| panic!("{}", errors[0]));
     let problems = tilewright_ir::verify::verify(&module);
@@ -106,20 +112,21 @@ pub fn module_of(text: &str) -> Module {
 }
 
 /// The ranges of the test's symbols.
-pub fn symbol_options() -> Options {
+pub(crate) fn symbol_options() -> Options {
     let symbols = BTreeMap::from([("s".to_string(), (1, 3)), ("p".to_string(), (0, 5))]);
     Options { symbols, ..Options::named("main") }
 }
 
 /// Compiles `main` for a target; the text of every level must read back.
-pub fn compile(
+pub(crate) fn compile(
     module: &Module,
     target: &'static Target,
     options: &Options,
     what: &str,
 ) -> (Compiled, ConstantPool) {
     let mut constants = ConstantPool::new();
-    let compiled = compile_function(module, "main", target, &Capacities::default(), options, &mut constants)
+    let machine = (target.machine)();
+    let compiled = compile_function(module, "main", target, &machine, options, &mut constants)
         .unwrap_or_else(|errors| panic!("{what}: {}", errors[0]));
     for level in [&compiled.tile, &compiled.placed] {
         let problems = tilewright_ir::verify::verify(level);
@@ -133,7 +140,7 @@ pub fn compile(
 }
 
 /// Runs `main` on the host at several values of the symbols and compares with the evaluator.
-pub fn check_module(module: &Module, bounds: &[Option<(f64, f64)>], what: &str) {
+pub(crate) fn check_module(module: &Module, bounds: &[Option<(f64, f64)>], what: &str) {
     let (compiled, constants) = compile(module, &HOST, &symbol_options(), what);
     let text = print(module, &PrintOptions::default());
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
@@ -161,7 +168,12 @@ pub fn check_module(module: &Module, bounds: &[Option<(f64, f64)>], what: &str) 
 }
 
 /// Seeded inputs for `main`.
-pub fn inputs(module: &Module, bounds: &[Option<(f64, f64)>], bindings: &Bindings, seed: u64) -> Vec<Tensor> {
+pub(crate) fn inputs(
+    module: &Module,
+    bounds: &[Option<(f64, f64)>],
+    bindings: &Bindings,
+    seed: u64,
+) -> Vec<Tensor> {
     let function = module.function("main").expect("main");
     let arguments = module.block(module.entry(function, 0)).arguments.clone();
     let mut sampler = Sampler::new(seed);
@@ -186,7 +198,7 @@ fn input(sampler: &mut Sampler, ty: &TensorType, bounds: Option<(f64, f64)>, bin
 }
 
 /// Integers equal; floats within the rounding of their type and of f32 sums.
-pub fn compare(found: &Tensor, expected: &Tensor, what: &str) {
+pub(crate) fn compare(found: &Tensor, expected: &Tensor, what: &str) {
     assert_eq!((found.element, &found.shape), (expected.element, &expected.shape), "{what}");
     let tolerance = match expected.element.bits() {
         _ if !expected.element.is_float() => 0.0,
