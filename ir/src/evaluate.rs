@@ -10,7 +10,7 @@ use crate::dim::{Bindings, Dim};
 use crate::module::{BlockId, Module, OpId, ValueId};
 use crate::op_def::{Evaluate, Invocation, Signature, Traits};
 use crate::tensor::Tensor;
-use crate::types::Type;
+use crate::types::{TensorType, Type};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -212,6 +212,36 @@ fn check_result(ty: &Type, value: &Tensor, bindings: &Bindings) -> Result<(), St
     if same { Ok(()) } else { Err(format!("result type differs: expected {ty}, found {}", value.ty())) }
 }
 
+/// The type with every dimension that has a value under the bindings known.
+fn bound(ty: &Type, bindings: &Bindings) -> Type {
+    let Some(tensor) = ty.as_tensor() else { return ty.clone() };
+    let dim = |dim: &Dim| dim.evaluate(bindings).map_or_else(|| dim.clone(), Dim::Known);
+    Type::Tensor(TensorType::new(tensor.element, tensor.shape.iter().map(dim)))
+}
+
+/// Evaluates an op without regions, whose signature the verifier has accepted. Where dimensions were symbolic the op is verified
+/// once more on the types that the values have, so that its evaluation meets only what its own rules allow.
+///
+/// # Errors
+/// What is wrong, with both values.
+pub fn invoke(signature: &Signature, values: &[&Tensor], bindings: &Bindings) -> Result<Vec<Tensor>, String> {
+    let Evaluate::With(evaluate) = signature.def.evaluate else {
+        return Err("this op has no reference semantics without its regions".into());
+    };
+    let is_known =
+        |ty: &Type| ty.as_tensor().is_none_or(|tensor| tensor.shape.iter().all(|dim| dim.known().is_some()));
+    if signature.operands.iter().chain(signature.results).all(is_known) {
+        return evaluate(&Invocation { signature: Signature { ..*signature }, values, bindings });
+    }
+    let operands: Vec<Type> = values.iter().map(|value| Type::Tensor(value.ty())).collect();
+    let asked: Vec<Type> = signature.results.iter().map(|ty| bound(ty, bindings)).collect();
+    let known = Signature { operands: &operands, results: &asked, ..*signature };
+    let results = crate::builder::infer(&known)?;
+    let known = Signature { results: &results, ..known };
+    crate::verify::verify_signature(&known).map_err(|problems| problems.join("; "))?;
+    evaluate(&Invocation { signature: known, values, bindings })
+}
+
 fn run_op(
     module: &Module,
     op: OpId,
@@ -223,12 +253,9 @@ fn run_op(
     match operation.def.evaluate {
         Evaluate::None => Err("this op has no reference semantics".into()),
         Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, bindings, environment }),
-        Evaluate::With(f) => {
+        Evaluate::With(_) => {
             let values: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
-            module.with_signature(op, |signature| {
-                let signature = Signature { ..*signature };
-                f(&Invocation { signature, values: &values, bindings })
-            })
+            module.with_signature(op, |signature| invoke(signature, &values, bindings))
         }
     }
 }

@@ -10,8 +10,9 @@
 use crate::builder::Builder;
 use crate::dialects::core::CONSTANT;
 use crate::dim::Bindings;
+use crate::evaluate::invoke;
 use crate::module::{Module, OpId};
-use crate::op_def::{Evaluate, Invocation, Signature, Traits};
+use crate::op_def::{Signature, Traits};
 use crate::tensor::Tensor;
 use crate::types::Type;
 
@@ -37,14 +38,13 @@ pub fn constant_of(module: &Module, value: crate::module::ValueId, limit_bytes: 
 }
 
 /// Evaluates an op from a signature and operand values, if it is pure, has no regions and its results are small.
-pub fn fold_signature(signature: Signature, values: &[&Tensor], limit_bytes: usize) -> Option<Vec<Tensor>> {
+pub fn fold_signature(signature: &Signature, values: &[&Tensor], limit_bytes: usize) -> Option<Vec<Tensor>> {
     let def = signature.def;
-    let Evaluate::With(evaluate) = def.evaluate else { return None };
     if !def.is(Traits::PURE) || !signature.results.iter().all(|ty| is_small(ty, limit_bytes)) {
         return None;
     }
     let results = signature.results;
-    let found = evaluate(&Invocation { signature, values, bindings: &Bindings::new() }).ok()?;
+    let found = invoke(signature, values, &Bindings::new()).ok()?;
     let fits = |(ty, value): (&Type, &Tensor)| ty.as_tensor().is_some_and(|ty| *ty == value.ty());
     (found.len() == results.len() && results.iter().zip(&found).all(fits)).then_some(found)
 }
@@ -60,7 +60,7 @@ pub fn fold(module: &Module, op: OpId, limit_bytes: usize) -> Option<Vec<Tensor>
         operation.operands.iter().map(|value| constant_of(module, *value, limit_bytes)).collect();
     let operands = operands?;
     let values: Vec<&Tensor> = operands.iter().collect();
-    module.with_signature(op, |signature| fold_signature(Signature { ..*signature }, &values, limit_bytes))
+    module.with_signature(op, |signature| fold_signature(signature, &values, limit_bytes))
 }
 
 /// Replaces an op by constants if [`fold`] can; true when it did.

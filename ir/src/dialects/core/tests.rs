@@ -3,10 +3,11 @@
 use super::testing::{Call, call};
 use super::*;
 use crate::attribute::Attribute;
+use crate::dim::{Bindings, Dim};
 use crate::element::Element;
-use crate::op_def::{Arity, AttributeRule, Evaluate, OpDef, Traits, TypeRule};
+use crate::op_def::{Arity, AttributeRule, Evaluate, Infer, OpDef, Signature, Traits, TypeRule};
 use crate::sample::Sampler;
-use crate::types::TensorType;
+use crate::types::{TensorType, Type};
 
 #[test]
 fn every_op_is_documented() {
@@ -93,4 +94,123 @@ fn commutative_ops_commute() {
         );
         assert_eq!(plain(def, element).on(&[&a, &b]), plain(def, element).on(&[&b, &a]), "{}", def.name);
     }
+}
+
+/// A dimension, mostly small and known, now and then symbolic or hostile.
+fn any_dim(sampler: &mut Sampler) -> Dim {
+    match sampler.below(0, 40) {
+        0 => Dim::symbol("seq"),
+        1 => "past + seq".parse().unwrap(),
+        2 => Dim::Known(i64::MAX),
+        3 => Dim::Known(-1),
+        at => Dim::Known(at % 5),
+    }
+}
+
+fn any_int(sampler: &mut Sampler) -> i64 {
+    let hostile = [i64::MIN, i64::MAX, -100, 1 << 40];
+    match sampler.below(0, 12) {
+        0 => hostile[sampler.below(0, 4) as usize],
+        _ => sampler.below(-2, 5),
+    }
+}
+
+fn any_type(sampler: &mut Sampler, shapes: &mut Vec<Vec<Dim>>) -> Type {
+    let elements =
+        [Element::F32, Element::F32, Element::F32, Element::I64, Element::I8, Element::Bool, Element::F16];
+    let element = elements[sampler.below(0, elements.len() as i64) as usize];
+    // Shapes come again, so that some operands fit each other.
+    if shapes.is_empty() || sampler.below(0, 3) == 0 {
+        let rank = sampler.below(0, 5);
+        shapes.push((0..rank).map(|_| any_dim(sampler)).collect());
+    }
+    let shape = shapes[sampler.below(0, shapes.len() as i64) as usize].clone();
+    Type::Tensor(TensorType::new(element, shape))
+}
+
+fn any_attribute(sampler: &mut Sampler, rule: AttributeRule) -> Attribute {
+    let count = sampler.below(0, 5);
+    match rule {
+        AttributeRule::Float => {
+            Attribute::float([0.0, -1.0, f64::NAN, f64::INFINITY][sampler.below(0, 4) as usize])
+        }
+        AttributeRule::Bool => Attribute::Bool(sampler.below(0, 2) == 1),
+        AttributeRule::OneOf(words) => Attribute::str(words[sampler.below(0, words.len() as i64) as usize]),
+        AttributeRule::Ints => Attribute::ints(&(0..count).map(|_| any_int(sampler)).collect::<Vec<_>>()),
+        AttributeRule::Dims => Attribute::dims(&(0..count).map(|_| any_dim(sampler)).collect::<Vec<_>>()),
+        AttributeRule::Dim => Attribute::dim(&any_dim(sampler)),
+        _ => Attribute::Int(any_int(sampler)),
+    }
+}
+
+/// Whether all dimensions have values that are no burden to allocate.
+fn is_light(ty: &Type, bindings: &Bindings) -> bool {
+    let dims = ty.as_tensor().into_iter().flat_map(|tensor| &tensor.shape);
+    dims.into_iter().all(|dim| dim.evaluate(bindings).is_some_and(|value| (0..64).contains(&value)))
+}
+
+/// Every op on random signatures, most of them wrong: inference and verification refuse or accept, and what they accept
+/// evaluates or says why not; nothing panics, and the values have the types that were inferred.
+#[test]
+fn nothing_panics_on_any_signature() {
+    let bindings = Bindings::from([("seq".into(), 2), ("past".into(), 3)]);
+    for def in DIALECT.ops {
+        let mut sampler = Sampler::new(def.name.len() as u64 * 7919);
+        let mut accepted = 0;
+        for _ in 0..3000 {
+            let mut shapes = Vec::new();
+            let mut segments = Vec::new();
+            for operand in def.operands {
+                segments.push(match operand.arity {
+                    Arity::One => 1,
+                    Arity::Optional => sampler.below(0, 2) as i32,
+                    Arity::Variadic => sampler.below(0, 4) as i32,
+                });
+            }
+            let count: i32 = segments.iter().sum();
+            let operands: Vec<Type> = (0..count).map(|_| any_type(&mut sampler, &mut shapes)).collect();
+            let mut attributes = crate::attribute::Attributes::new();
+            for attribute in def.attributes {
+                if attribute.required || sampler.below(0, 2) == 0 {
+                    attributes.insert(attribute.name.into(), any_attribute(&mut sampler, attribute.rule));
+                }
+            }
+            if def.needs_segments() {
+                attributes.insert("operandSegmentSizes".into(), Attribute::Segments(segments.into()));
+            }
+            let asked: Vec<Type> = def.results.iter().map(|_| any_type(&mut sampler, &mut shapes)).collect();
+            let ask = sampler.below(0, 2) == 1 || matches!(def.infer, Infer::Explicit);
+            let asked = if ask { &asked[..] } else { &[] };
+            let signature = Signature { def, operands: &operands, attributes: &attributes, results: asked };
+            let Ok(results) = crate::builder::infer(&signature) else { continue };
+            let signature = Signature { results: &results, ..signature };
+            let sound = crate::verify::verify_signature(&signature).is_ok();
+            if sound && def.regions == 0 && !def.is(Traits::TERMINATOR) {
+                accepted += usize::from(evaluates(&signature, &mut sampler, &bindings));
+            }
+        }
+        let plain = def.regions == 0 && !def.is(Traits::TERMINATOR) && def != &&CONSTANT;
+        assert!(!plain || accepted > 0, "{}: no random signature was ever accepted and evaluated", def.name);
+    }
+}
+
+/// Evaluates on sampled values; true if there were results, whose types are then checked.
+fn evaluates(signature: &Signature, sampler: &mut Sampler, bindings: &Bindings) -> bool {
+    let light = |types: &[Type]| types.iter().all(|ty| is_light(ty, bindings));
+    // An attribute may still ask for a large intermediate; only large operands and results are passed over.
+    if !light(signature.operands) || !light(signature.results) {
+        return false;
+    }
+    let sample = |ty: &Type| sampler.tensor(ty.as_tensor().unwrap(), bindings).unwrap();
+    let values: Vec<_> = signature.operands.iter().map(sample).collect();
+    let values: Vec<_> = values.iter().collect();
+    let Ok(found) = crate::evaluate::invoke(signature, &values, bindings) else { return false };
+    assert_eq!(found.len(), signature.results.len(), "{}", signature.def.name);
+    for (value, ty) in found.iter().zip(signature.results) {
+        let ty = ty.as_tensor().unwrap();
+        let shape: Vec<_> = ty.shape.iter().map(|dim| dim.evaluate(bindings).unwrap() as usize).collect();
+        assert_eq!((value.element, &value.shape), (ty.element, &shape), "{}", signature.def.name);
+        assert_eq!(value.len(), shape.iter().product::<usize>(), "{}", signature.def.name);
+    }
+    true
 }
