@@ -72,6 +72,9 @@ fn floor_div(a: i64, b: i64) -> i64 {
     if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) { quotient.wrapping_sub(1) } else { quotient }
 }
 
+/// Constant part, and coefficients of single symbols.
+pub type Affine = (i64, Vec<(Arc<str>, i64)>);
+
 /// Values of symbols.
 pub type Bindings = BTreeMap<Arc<str>, i64>;
 
@@ -113,7 +116,7 @@ impl Dim {
     }
 
     /// Constant part and coefficients of single symbols, if the expression is affine in symbols.
-    pub fn affine(&self) -> Option<(i64, Vec<(Arc<str>, i64)>)> {
+    pub fn affine(&self) -> Option<Affine> {
         let mut constant = 0;
         let mut linear = Vec::new();
         for (product, coefficient) in self.terms() {

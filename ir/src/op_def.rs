@@ -9,6 +9,7 @@
 
 use crate::attribute::{Attribute, Attributes};
 use crate::dim::Bindings;
+use crate::module::{Module, OpId};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
 
@@ -340,6 +341,12 @@ pub enum Evaluate {
     Region(fn(&mut crate::evaluate::RegionCall) -> Result<Vec<Tensor>, String>),
 }
 
+/// An op's own rule on its signature.
+pub type VerifySignature = fn(&Signature) -> Result<(), String>;
+
+/// An op's own rule on its regions.
+pub type VerifyRegions = fn(&Module, OpId) -> Result<(), String>;
+
 /// The single definition of an op.
 pub struct OpDef {
     /// `dialect.name`.
@@ -362,7 +369,10 @@ pub struct OpDef {
     /// Result types.
     pub infer: Infer,
     /// Rules beyond operands, attributes and inference.
-    pub verify: Option<fn(&Signature) -> Result<(), String>>,
+    pub verify: Option<VerifySignature>,
+    /// Rules on regions: what their blocks take and their terminators give. Asked by [`crate::verify::verify`] when the op and
+    /// its regions are right in themselves.
+    pub verify_regions: Option<VerifyRegions>,
     /// Reference semantics.
     pub evaluate: Evaluate,
 }
@@ -380,6 +390,7 @@ impl OpDef {
         traits: Traits::NONE,
         infer: Infer::Explicit,
         verify: None,
+        verify_regions: None,
         evaluate: Evaluate::None,
     };
 

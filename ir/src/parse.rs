@@ -9,6 +9,7 @@
 //! %0:2 = "core.top_k"(%x) <{axis = -1 : i64, k = 3 : i64}> : (tensor<4xf32>) -> (tensor<3xf32>, tensor<3xi64>) loc(#loc1)
 //! ```
 
+mod alias;
 mod attribute;
 mod cursor;
 mod elements;

@@ -8,6 +8,7 @@
 //! - structure: number of regions, blocks end with a terminator (unless their op has none) and have none before the end,
 //!   parents of ops, blocks and regions are where they are listed, successors are blocks of the same region;
 //! - values: sources and use lists are true, every use is dominated by its definition, isolated ops see nothing from outside;
+//! - regions: the op's own rule on what its blocks take and give;
 //! - functions: `function_type` equals the entry's arguments and every return, `arg_attrs` and `res_attrs` have an entry each;
 //! - names: symbols are unique in their block, dimension expressions read back from their own text.
 //!
@@ -85,8 +86,15 @@ impl<'a> Verifier<'a> {
         for (index, value) in operation.results.iter().enumerate() {
             self.value(op, *value, Source::Result(op, index));
         }
+        let before = self.found.len();
         for region in &operation.regions {
             self.region(op, *region);
+        }
+        if let Some(verify_regions) = operation.def.verify_regions.filter(|_| self.found.len() == before)
+            && operation.regions.len() == operation.def.regions
+            && let Err(problem) = verify_regions(module, op)
+        {
+            self.report(op, problem);
         }
         self.symbols(op);
         if operation.def == &builtin::FUNCTION {

@@ -170,7 +170,10 @@ const RETURN: &str = "\"func.return\"(%x) : (tensor<4xf32>) -> ()";
 fn the_verifier_finds_faults_of_one_op() {
     let rows: &[(String, &str)] = &[
         (format!("%y = \"core.add\"(%x) : {T}"), "3:1 'core.add': expected 2 operands, found 1"),
-        (format!("\"core.neg\"(%x) : (tensor<4xf32>) -> ()"), "3:1 'core.neg': expected 1 results, found 0"),
+        (
+            "\"core.neg\"(%x) : (tensor<4xf32>) -> ()".to_string(),
+            "3:1 'core.neg': expected 1 results, found 0",
+        ),
         (
             "%y = \"core.neg\"(%x) : (tensor<4xf32>) -> tensor<5xf32>".into(),
             "3:1 'core.neg': result 0 differs in type: expected tensor<4xf32>, found tensor<5xf32>",
@@ -254,6 +257,18 @@ fn the_verifier_finds_faults_of_structure() {
                 "\"core.yield\"()[^bb2] : () -> ()\n^bb1:\n%y = \"core.neg\"(%x) : {T}\n\"core.yield\"()[^bb2] : () -> ()\n^bb2:\n\"func.return\"(%y) : (tensor<4xf32>) -> ()"
             ),
             "8:1 'func.return': operand 0 (%y) is defined in a block that does not dominate its use",
+        ),
+        (
+            format!(
+                "%y = \"core.if\"(%c) ({{\n\"core.yield\"(%x) : (tensor<4xf32>) -> ()\n}}, {{\n\"core.yield\"(%c) : (tensor<i1>) -> ()\n}}) : (tensor<i1>) -> tensor<4xf32>\n{RETURN}"
+            ),
+            "3:1 'core.if': region 1: yielded value 0 differs in type: expected tensor<4xf32>, found tensor<i1>",
+        ),
+        (
+            format!(
+                "%y = \"core.kernel\"(%x) <{{kind = \"neg\", name = \"k\"}}> ({{\n\"core.yield\"() : () -> ()\n}}) : {T}\n{RETURN}"
+            ),
+            "3:1 'core.kernel': expected 1 arguments, found 0",
         ),
     ];
     for (body, expected) in rows {

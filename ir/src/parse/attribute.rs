@@ -4,8 +4,9 @@
 //! {axis = -1 : i64, mode = "edge", flag}   array<i64: 1, 2>   [1, "seq"]   @main   loc(fused<"rule">["a", #loc2])
 //! ```
 
+use super::alias::Alias;
 use super::cursor::{Cursor, Parsed};
-use super::op::{Alias, Parser};
+use super::op::Parser;
 use crate::attribute::{Attribute, Attributes};
 use crate::element::{Element, Family};
 use crate::lex::Kind;

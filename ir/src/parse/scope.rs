@@ -2,7 +2,7 @@
 //! outside.
 
 use crate::module::ValueId;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Values that one result group or block argument defines: the first and how many follow each other.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ struct Isolated<'a> {
     /// Names in order of definition, and where each open region began.
     defined: Vec<&'a str>,
     regions: Vec<usize>,
-    forwards: HashMap<(&'a str, u32), Forward>,
+    forwards: BTreeMap<(&'a str, u32), Forward>,
 }
 
 /// Names at a place of the text.

@@ -4,8 +4,9 @@
 //! tensor<1x?xf32, ["seq"]>   memref<4x?xi4, {dims = ["n"], element = !core.nf4, space = "sram"}>   (i1) -> ()   !tile.token<3>
 //! ```
 
+use super::alias::Alias;
 use super::cursor::{Cursor, Parsed};
-use super::op::{Alias, Parser};
+use super::op::Parser;
 use crate::dim::Dim;
 use crate::element::Element;
 use crate::lex::Kind;

@@ -179,8 +179,9 @@ fn check_attributes(signature: &Signature, problems: &mut Vec<String>) {
         }
     }
     for (name, value) in signature.attributes {
-        let known = def.attributes.iter().any(|wanted| wanted.name == name);
-        if !known && !name.contains('.') && !(name == SEGMENTS && def.needs_segments()) {
+        let declared = def.attributes.iter().any(|wanted| wanted.name == name);
+        let known = declared || (name == SEGMENTS && def.needs_segments());
+        if !known && !name.contains('.') {
             problems.push(unknown_attribute(def, name));
         }
         if let Some(problem) = value.as_elements().and_then(elements_problem) {

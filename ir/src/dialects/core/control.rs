@@ -5,6 +5,7 @@
 //!   : (tensor<i1>) -> tensor<4xf32>
 //! ```
 
+use super::regions;
 use super::support::{around, floats, from_integers};
 use crate::attribute::Attribute;
 use crate::dim::{Bindings, Dim};
@@ -26,6 +27,7 @@ pub static IF: OpDef = OpDef {
     operands: &[value("condition", TypeRule::BoolTensor)],
     results: &[variadic("results", TypeRule::Tensor)],
     regions: 2,
+    verify_regions: Some(regions::verify_if),
     evaluate: Evaluate::Region(evaluate_if),
     ..OpDef::DEFAULT
 };
@@ -43,6 +45,7 @@ pub static LOOP: OpDef = OpDef {
     ],
     results: &[variadic("results", TypeRule::Tensor)],
     regions: 1,
+    verify_regions: Some(regions::verify_loop),
     evaluate: Evaluate::Region(evaluate_loop),
     ..OpDef::DEFAULT
 };
@@ -63,6 +66,7 @@ pub static SCAN: OpDef = OpDef {
     ],
     regions: 1,
     verify: Some(verify_scan),
+    verify_regions: Some(regions::verify_scan),
     evaluate: Evaluate::Region(evaluate_scan),
     ..OpDef::DEFAULT
 };
@@ -86,6 +90,7 @@ pub static KERNEL: OpDef = OpDef {
     attributes: &[attribute("kind", AttributeRule::Str), attribute("name", AttributeRule::Str)],
     regions: 1,
     traits: Traits::ISOLATED,
+    verify_regions: Some(regions::verify_kernel),
     evaluate: Evaluate::Region(evaluate_kernel),
     ..OpDef::DEFAULT
 };

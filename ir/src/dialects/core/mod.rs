@@ -17,6 +17,7 @@ mod normalize;
 mod numeric;
 mod quantize;
 mod reduce;
+mod regions;
 mod shape;
 mod support;
 #[cfg(test)]
