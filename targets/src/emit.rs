@@ -25,7 +25,7 @@ use tilewright_ir::types::{Type, ViewType};
 use tilewright_runtime::commands::{Command, ExpressionId, Register, ViewId};
 use tilewright_runtime::element::Element;
 use tilewright_runtime::stream::{Program, ProgramBuilder, StateBinding};
-use tilewright_runtime::view::{Expression, Extent, Space, TERMS_MAX, View};
+use tilewright_runtime::view::{Expression, Extent, RANK_MAX, Space, TERMS_MAX, View};
 
 /// Writes the program of a placed tile function. Constants get their places in `constants`, which several programs may share.
 ///
@@ -277,6 +277,9 @@ impl Emitter<'_> {
             .ok_or_else(|| format!("element type {} is not known to the command set", ty.element))?;
         let base = root(self.module, value);
         let start = *self.places.get(&base).ok_or("a view of something that was not declared")?;
+        if ty.shape.len() > RANK_MAX {
+            return Err(format!("a view has {} dimensions, at most {RANK_MAX} fit", ty.shape.len()));
+        }
         let dims = ty.shape.iter().map(|dim| self.extent(dim)).collect::<Result<Vec<_>, _>>()?;
         let (offset, strides) = self.layout(value, ty)?;
         let bits = offset.times(i64::from(element.bits()));

@@ -9,7 +9,7 @@
 
 mod attention;
 mod control;
-pub(crate) mod elementwise;
+mod elementwise;
 mod indexing;
 mod movement;
 mod pad;

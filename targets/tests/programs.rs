@@ -229,7 +229,7 @@ fn an_open_symbol_and_a_repeated_result_are_handled() {
     let module = module_of(&text);
     let machine = (HOST.machine)();
     let errors =
-        lower_function(&module, "main", &HOST, &machine, &Options::named("main")).err().expect("q is open");
+        lower_function(&module, "main", &HOST, &machine, &Options::named("main")).expect_err("q is open");
     assert!(errors[0].what.contains("'q'") && errors[0].help.contains("--bind q="), "{}", errors[0]);
     let options = Options { symbols: BTreeMap::from([("q".to_string(), (0, 4))]), ..Options::named("main") };
     let (compiled, constants) = compile(&module, &HOST, &options, "repeated");

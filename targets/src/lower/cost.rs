@@ -15,8 +15,11 @@ pub(super) fn estimate(module: &Module, function: OpId, spans: &[Range<usize>], 
     let mut costs = vec![Cost::default(); spans.len()];
     let mut ranges = Ranges::default();
     visit(module, module.entry(function, 0), 1, &mut ranges, &mut |op, count, ranges| {
-        // Spans ascend; of nested ones (ops inside control flow) the inner is listed first.
-        let Some(row) = spans.iter().position(|span| span.contains(&op.index())) else { return };
+        // Spans ascend and are disjoint: rows are lowered one after another.
+        let row = spans.partition_point(|span| span.end <= op.index());
+        if !spans.get(row).is_some_and(|span| span.contains(&op.index())) {
+            return;
+        }
         let cost = &mut costs[row];
         cost.commands = cost.commands.saturating_add(count);
         let (macs, bytes) = work(module, op, ranges);
