@@ -1,1 +1,4 @@
 //! tilewright: the compiler crate.
+
+pub mod import;
+pub mod npy;

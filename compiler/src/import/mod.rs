@@ -1,0 +1,69 @@
+//! Models from files to `core` IR.
+//!
+//! ```text
+//! let imported = import::onnx::import(Path::new("models/story-3m"), &Options::default())?;
+//! imported.module        // @main in core IR, weights by reference
+//! imported.assumptions   // total_seq = past_seq + seq
+//! ```
+
+pub mod onnx;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::dim::Dim;
+use tilewright_ir::module::Module;
+use tilewright_ir::types::TensorType;
+
+/// What the user may say about an import.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Values of named dimensions (`--bind NAME=VALUE`), in elements.
+    pub bindings: BTreeMap<Arc<str>, i64>,
+    /// The folder of external data; the model's own when left out.
+    pub external_data: Option<PathBuf>,
+    /// Inputs with a default in the model that stay inputs. The others take their default: exporters of old list every weight.
+    pub keep_default_inputs: BTreeSet<String>,
+}
+
+/// An input or output of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Its name in the model.
+    pub name: Arc<str>,
+    /// Its type.
+    pub ty: TensorType,
+    /// For a state: the output that carries its next value, or the input that it came from.
+    pub state: Option<Arc<str>>,
+}
+
+/// A dimension that a model does not say, but takes, to be equal to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assumption {
+    /// The symbol that was replaced.
+    pub symbol: Arc<str>,
+    /// What stands in its place.
+    pub equals: Dim,
+}
+
+/// An imported model.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// `core` IR with one function, `@main`.
+    pub module: Module,
+    /// Warnings and notes.
+    pub diagnostics: Diagnostics,
+    /// Dimensions taken to be equal, sorted by symbol.
+    pub assumptions: Vec<Assumption>,
+    /// Inputs in the order of the function's arguments.
+    pub inputs: Vec<Port>,
+    /// Outputs in the order of the function's results.
+    pub outputs: Vec<Port>,
+    /// The opset version of the standard domain that the model imports; 0 if none.
+    pub opset: i64,
+    /// The version of the format.
+    pub ir_version: i64,
+    /// The exporter's name and version.
+    pub producer: String,
+}

@@ -1,0 +1,245 @@
+//! Convolutions and pooling.
+
+use super::super::context::NodeContext;
+use super::super::fault::{Fault, Outcome};
+use super::super::operand::Operand;
+use super::super::table::{Row, since, standard};
+use tilewright_ir::dialects::core;
+use tilewright_ir::dim::Dim;
+use tilewright_ir::module::ValueId;
+use tilewright_ir::op_def::OpDef;
+
+type Made = Outcome<Vec<Operand>>;
+
+pub(super) static ROWS: &[Row] = &[
+    standard("AveragePool", |node| pool(node, "average")),
+    since(27, "CausalConvWithState", causal_conv_with_state),
+    standard("Conv", conv),
+    standard("ConvTranspose", conv_transpose),
+    standard("GlobalAveragePool", |node| global_pool(node, &core::REDUCE_MEAN)),
+    standard("GlobalMaxPool", |node| global_pool(node, &core::REDUCE_MAX)),
+    standard("MaxPool", |node| pool(node, "max")),
+];
+
+/// Where a window goes, per spatial axis.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    /// Steps between windows.
+    pub(super) strides: Vec<i64>,
+    /// Steps inside a window.
+    pub(super) dilations: Vec<i64>,
+    /// Padding before.
+    pub(super) low: Vec<i64>,
+    /// Padding after.
+    pub(super) high: Vec<i64>,
+}
+
+/// Reads strides, dilations and padding for a kernel; `auto_pad` needs known dimensions.
+pub(super) fn window(node: &NodeContext, spatial: &[Dim], kernel: &[i64]) -> Outcome<Window> {
+    let rank = spatial.len();
+    let list = |name: &str, count: usize, default: i64| -> Outcome<Vec<i64>> {
+        let list = node.ints_attribute(name)?.map_or(vec![default; count], <[i64]>::to_vec);
+        if list.len() != count || list.iter().any(|value| !(0..1 << 31).contains(value)) {
+            return Err(Fault::model(format!("attribute '{name}' = {list:?} must hold {count} sizes")));
+        }
+        Ok(list)
+    };
+    if kernel.len() != rank || kernel.iter().any(|value| !(1..1 << 31).contains(value)) {
+        return Err(Fault::model(format!("kernel {kernel:?} does not fit {rank} spatial dimensions")));
+    }
+    let (strides, dilations) = (list("strides", rank, 1)?, list("dilations", rank, 1)?);
+    let pads = list("pads", 2 * rank, 0)?;
+    let mut window = Window { strides, dilations, low: pads[..rank].to_vec(), high: pads[rank..].to_vec() };
+    if window.strides.contains(&0) || window.dilations.contains(&0) {
+        return Err(Fault::model("strides and dilations must be at least 1"));
+    }
+    let auto = node.text("auto_pad", "NOTSET")?;
+    match auto.as_str() {
+        "NOTSET" => {}
+        "VALID" => (window.low, window.high) = (vec![0; rank], vec![0; rank]),
+        "SAME_UPPER" | "SAME_LOWER" => {
+            for axis in 0..rank {
+                let total = same_padding(&spatial[axis], kernel[axis], window.strides[axis], window.dilations[axis])?;
+                let (less, more) = (total / 2, total - total / 2);
+                let (low, high) = if auto == "SAME_UPPER" { (less, more) } else { (more, less) };
+                (window.low[axis], window.high[axis]) = (low, high);
+            }
+        }
+        other => return Err(Fault::model(format!("attribute 'auto_pad' = '{other}' is not known"))),
+    }
+    Ok(window)
+}
+
+/// Padding that makes the output ceil(dim / stride) long.
+fn same_padding(dim: &Dim, kernel: i64, stride: i64, dilation: i64) -> Outcome<i64> {
+    let extent = (kernel - 1) * dilation + 1;
+    if stride == 1 {
+        return Ok(extent - 1);
+    }
+    let dim = dim.known().ok_or_else(|| {
+        Fault::unsupported(format!("'auto_pad' needs a known dimension, found {dim}"), "bind it with --bind NAME=VALUE")
+    })?;
+    Ok((((dim + stride - 1) / stride - 1) * stride + extent - dim).max(0))
+}
+
+/// Kernel sizes of a weight `[o, i, kernel..]`.
+pub(super) fn kernel_of(node: &NodeContext, weight: ValueId) -> Outcome<Vec<i64>> {
+    let shape = node.shape(weight);
+    let sizes: Option<Vec<i64>> = shape.iter().skip(2).map(Dim::known).collect();
+    sizes.ok_or_else(|| Fault::unsupported(format!("the kernel must be known, found {}", node.ty(weight)), "bind its dimensions"))
+}
+
+fn spatial_of(node: &NodeContext, x: ValueId) -> Outcome<Vec<Dim>> {
+    let shape = node.shape(x);
+    if shape.len() < 3 {
+        return Err(Fault::model(format!("input 0 must have rank 3 or more, found {}", node.ty(x))));
+    }
+    Ok(shape[2..].to_vec())
+}
+
+/// A convolution with a window.
+pub(super) fn convolve(
+    node: &mut NodeContext,
+    x: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+    window: &Window,
+    groups: i64,
+) -> Outcome<ValueId> {
+    if groups < 1 {
+        return Err(Fault::model(format!("attribute 'group' = {groups} must be at least 1")));
+    }
+    if node.rank(weight) != node.rank(x) {
+        return Err(Fault::model(format!("weight {} does not fit input {}", node.ty(weight), node.ty(x))));
+    }
+    let channels = &node.dim(weight, 1) * &Dim::Known(groups);
+    node.equate("channels of input and weight differ", &node.dim(x, 1), &channels)?;
+    let window = window.clone();
+    node.make(&core::CONVOLUTION, |op| {
+        op.operands(&[x, weight])
+            .maybe(bias)
+            .attribute("strides", window.strides)
+            .attribute("pads_low", window.low)
+            .attribute("pads_high", window.high)
+            .attribute("dilations", window.dilations)
+            .attribute("groups", groups)
+    })
+}
+
+fn conv(node: &mut NodeContext) -> Made {
+    let (x, weight, bias) = (node.value(0)?, node.value(1)?, node.optional_value(2)?);
+    let kernel = kernel_of(node, weight)?;
+    let window = window(node, &spatial_of(node, x)?, &kernel)?;
+    let groups = node.int("group", 1)?;
+    let y = convolve(node, x, weight, bias, &window, groups)?;
+    node.one(y)
+}
+
+fn conv_transpose(node: &mut NodeContext) -> Made {
+    let (x, weight, bias) = (node.value(0)?, node.value(1)?, node.optional_value(2)?);
+    let (kernel, spatial) = (kernel_of(node, weight)?, spatial_of(node, x)?);
+    let rank = spatial.len();
+    let auto = node.text("auto_pad", "NOTSET")?;
+    if node.has("output_shape") || auto.starts_with("SAME") {
+        return Err(Fault::unsupported("'output_shape' and 'auto_pad' are not supported", "give 'pads' and 'output_padding'"));
+    }
+    let window = window(node, &spatial, &kernel)?;
+    let output = node.ints_attribute("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
+    let groups = node.int("group", 1)?;
+    node.equate("channels of input and weight differ", &node.dim(x, 1), &node.dim(weight, 0))?;
+    let y = node.make(&core::CONV_TRANSPOSE, |op| {
+        op.operands(&[x, weight])
+            .maybe(bias)
+            .attribute("strides", window.strides)
+            .attribute("pads_low", window.low)
+            .attribute("pads_high", window.high)
+            .attribute("dilations", window.dilations)
+            .attribute("groups", groups)
+            .attribute("output_pads", output)
+    })?;
+    node.one(y)
+}
+
+fn pool(node: &mut NodeContext, function: &'static str) -> Made {
+    let x = node.value(0)?;
+    let spatial = spatial_of(node, x)?;
+    let kernel = node.ints_attribute("kernel_shape")?.ok_or_else(|| Fault::model("attribute 'kernel_shape' is missing"))?;
+    let mut window = window(node, &spatial, kernel)?;
+    if node.flag("ceil_mode", false)? {
+        for axis in 0..spatial.len() {
+            window.high[axis] += ceil_padding(&spatial[axis], kernel[axis], &window, axis)?;
+        }
+    }
+    if node.int("storage_order", 0)? != 0 && node.wants(1) {
+        return Err(Fault::unsupported("column-major indices are not supported", "use storage_order 0"));
+    }
+    let counts_padding = node.flag("count_include_pad", false)?;
+    let y = node.make(&core::POOL, |op| {
+        op.operand(x)
+            .attribute("function", function)
+            .attribute("kernel", kernel)
+            .attribute("strides", window.strides)
+            .attribute("pads_low", window.low)
+            .attribute("pads_high", window.high)
+            .attribute("dilations", window.dilations)
+            .attribute("count_include_pad", counts_padding)
+    })?;
+    node.one(y)
+}
+
+/// Padding that `ceil_mode` adds, so that a last partial window counts; it must begin inside the input or its low padding.
+fn ceil_padding(dim: &Dim, kernel: i64, window: &Window, axis: usize) -> Outcome<i64> {
+    let dim = dim.known().ok_or_else(|| {
+        Fault::unsupported(format!("'ceil_mode' needs a known dimension, found {dim}"), "bind it with --bind NAME=VALUE")
+    })?;
+    let (stride, low, high) = (window.strides[axis], window.low[axis], window.high[axis]);
+    let extent = (kernel - 1) * window.dilations[axis] + 1;
+    let span = (dim + low + high - extent).max(0);
+    let mut count = (span + stride - 1) / stride + 1;
+    if (count - 1) * stride >= dim + low {
+        count -= 1;
+    }
+    Ok(((count - 1) * stride + extent - (dim + low + high)).max(0))
+}
+
+fn global_pool(node: &mut NodeContext, def: &'static OpDef) -> Made {
+    let x = node.value(0)?;
+    let axes: Vec<usize> = (2..node.rank(x)).collect();
+    if axes.is_empty() {
+        return node.one(x);
+    }
+    let y = node.reduce(def, x, &axes, true)?;
+    node.one(y)
+}
+
+/// A depthwise causal convolution over the last axis: the state holds the k - 1 columns before the input. Inputs x [b, c, s], weight
+/// [c, 1, k], bias?, state? [b, c, k - 1]; outputs y [b, c, s] and the next state.
+pub(super) fn causal_conv_with_state(node: &mut NodeContext) -> Made {
+    let (x, weight, bias) = (node.value(0)?, node.value(1)?, node.optional_value(2)?);
+    let activation = node.text("activation", "none")?;
+    let kernel = kernel_of(node, weight)?;
+    if node.int("ndim", 1)? != 1 || kernel.len() != 1 || node.rank(x) != 3 {
+        return Err(Fault::unsupported("only one spatial dimension is supported", "use Pad and Conv"));
+    }
+    let kept = Dim::Known(kernel[0] - 1);
+    let shape = node.shape(x);
+    let state = match node.optional_value(3)? {
+        Some(state) => state,
+        None => {
+            let zero = node.scalar_like(x, 0.0)?;
+            node.broadcast(zero, &[shape[0].clone(), shape[1].clone(), kept.clone()])?
+        }
+    };
+    node.equate("the state's length is not the kernel's less one", &node.dim(state, 2), &kept)?;
+    let joined = node.concat(&[state, x], 2)?;
+    let window = Window { strides: vec![1], dilations: vec![1], low: vec![0], high: vec![0] };
+    let groups = shape[1].known().ok_or_else(|| Fault::unsupported("the channels must be known", "bind them"))?;
+    let y = convolve(node, joined, weight, bias, &window, groups)?;
+    let y = match activation.as_str() {
+        "none" | "" => y,
+        "silu" | "swish" => node.unary(&core::SILU, y)?,
+        other => return Err(Fault::unsupported(format!("activation '{other}' is not supported"), "none and silu are")),
+    };
+    let state = node.slice_axis(joined, 2, &shape[2], &kept)?;
+    node.many(&[y, state])
+}

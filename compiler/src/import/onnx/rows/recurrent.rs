@@ -1,0 +1,306 @@
+//! LSTM, GRU and RNN as `core.scan`: what the inputs contribute is one matrix product outside of it.
+//!
+//! Gate order and formulas: ONNX Operators.md. Only the default activations; no clipping, peepholes or ragged sequences.
+
+use super::super::context::NodeContext;
+use super::super::fault::{Fault, Outcome};
+use super::super::operand::Operand;
+use super::super::table::{Row, standard};
+use super::control::reverse;
+use tilewright_ir::attribute::Attributes;
+use tilewright_ir::dialects::core;
+use tilewright_ir::dim::Dim;
+use tilewright_ir::module::ValueId;
+use tilewright_ir::op_def::OpDef;
+use tilewright_ir::types::TensorType;
+
+type Made = Outcome<Vec<Operand>>;
+
+pub(super) static ROWS: &[Row] = &[
+    standard("GRU", |node| recurrent(node, Cell::Gru)),
+    standard("LSTM", |node| recurrent(node, Cell::Lstm)),
+    standard("RNN", |node| recurrent(node, Cell::Rnn)),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cell {
+    Lstm,
+    Gru,
+    Rnn,
+}
+
+impl Cell {
+    fn gates(self) -> i64 {
+        match self {
+            Cell::Lstm => 4,
+            Cell::Gru => 3,
+            Cell::Rnn => 1,
+        }
+    }
+
+    /// Default activations of one direction.
+    fn activations(self) -> &'static [&'static str] {
+        match self {
+            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+            Cell::Gru => &["Sigmoid", "Tanh"],
+            Cell::Rnn => &["Tanh"],
+        }
+    }
+}
+
+/// One direction's weights and start.
+struct Direction {
+    /// What the inputs contribute `[s, b, gates * h]`, biases of the inputs included.
+    contribution: ValueId,
+    /// Recurrent weight, transposed `[h, gates * h]`.
+    recurrent: ValueId,
+    /// Recurrent bias `[gates * h]`.
+    bias: Option<ValueId>,
+    /// First hidden state `[b, h]`.
+    hidden: ValueId,
+    /// First cell state `[b, h]`.
+    cell: ValueId,
+}
+
+fn refuse(node: &NodeContext, cell: Cell, directions: usize) -> Outcome<()> {
+    let no = |what: &str| Err(Fault::unsupported(format!("{what} is not supported"), "export without it"));
+    if let Some(found) = node.texts_attribute("activations")? {
+        let defaults: Vec<String> =
+            (0..directions).flat_map(|_| cell.activations()).map(|name| name.to_ascii_lowercase()).collect();
+        if found.iter().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>() != defaults {
+            return no(&format!("activations {found:?}"));
+        }
+    }
+    if node.has("clip") {
+        return no("clip");
+    }
+    if node.int("input_forget", 0)? != 0 {
+        return no("input_forget");
+    }
+    if cell == Cell::Lstm && node.optional(7).is_some() {
+        return no("a peephole");
+    }
+    Ok(())
+}
+
+fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
+    let direction = node.text("direction", "forward")?;
+    let is_reverse: &[bool] = match direction.as_str() {
+        "forward" => &[false],
+        "reverse" => &[true],
+        "bidirectional" => &[false, true],
+        other => return Err(Fault::model(format!("attribute 'direction' = '{other}' is not known"))),
+    };
+    refuse(node, cell, is_reverse.len())?;
+    let is_batch_first = node.int("layout", 0)? == 1;
+    let mut x = node.value(0)?;
+    if node.rank(x) != 3 {
+        return Err(Fault::model(format!("input 0 must have rank 3, found {}", node.ty(x))));
+    }
+    if is_batch_first {
+        x = node.transpose(x, &[1, 0, 2])?;
+    }
+    let (length, batch) = (node.dim(x, 0), node.dim(x, 1));
+    if let Some(lengths) = node.optional(4) {
+        let known = super::super::fold::constant(&node.module, &lengths);
+        let is_full = known.zip(length.known()).is_some_and(|(found, s)| found.ints().iter().all(|value| *value == s));
+        if !is_full {
+            return Err(Fault::unsupported("sequences of different lengths are not supported", "export without sequence_lens"));
+        }
+    }
+    let (mut outputs, mut hiddens, mut cells) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, backwards) in is_reverse.iter().enumerate() {
+        let parts = direction_parts(node, cell, x, index, is_batch_first, &batch)?;
+        let [hidden, last, mut all] = run(node, cell, &parts, *backwards)?;
+        if *backwards {
+            all = reverse(node, all, 0, &length)?;
+        }
+        for (value, into, axis) in [(all, &mut outputs, 1), (hidden, &mut hiddens, 0), (last, &mut cells, 0)] {
+            let mut shape = node.shape(value).to_vec();
+            shape.insert(axis, Dim::Known(1));
+            into.push(node.reshape(value, &shape)?);
+        }
+    }
+    let mut all = node.concat(&outputs, 1)?;
+    let (mut hidden, mut last) = (node.concat(&hiddens, 0)?, node.concat(&cells, 0)?);
+    if is_batch_first {
+        all = node.transpose(all, &[2, 0, 1, 3])?;
+        hidden = node.transpose(hidden, &[1, 0, 2])?;
+        last = node.transpose(last, &[1, 0, 2])?;
+    }
+    let results = [all, hidden, last];
+    node.many(if cell == Cell::Lstm { &results } else { &results[..2] })
+}
+
+/// Part `index` of the leading axis, that axis dropped.
+fn part(node: &mut NodeContext, value: ValueId, index: usize) -> Outcome<ValueId> {
+    let shape = node.shape(value);
+    if shape.is_empty() {
+        return Err(Fault::model("a weight has no dimensions"));
+    }
+    let piece = node.slice_axis(value, 0, &Dim::Known(index as i64), &Dim::Known(1))?;
+    node.reshape(piece, &shape[1..])
+}
+
+fn direction_parts(
+    node: &mut NodeContext,
+    cell: Cell,
+    x: ValueId,
+    index: usize,
+    is_batch_first: bool,
+    batch: &Dim,
+) -> Outcome<Direction> {
+    let (weight, recurrent) = (node.value(1)?, node.value(2)?);
+    let (weight, recurrent) = (part(node, weight, index)?, part(node, recurrent, index)?);
+    let recurrent = node.transpose_last(recurrent)?;
+    let size = node.dim(recurrent, 0);
+    let gates = &size * &Dim::Known(cell.gates());
+    node.equate("the recurrent weight does not fit", &node.dim(recurrent, 1), &gates)?;
+    let weight = node.transpose_last(weight)?;
+    let mut contribution = node.matmul(x, weight)?;
+    let mut bias = None;
+    if let Some(both) = node.optional_value(3)? {
+        let both = part(node, both, index)?;
+        let input = node.slice_axis(both, 0, &Dim::Known(0), &gates)?;
+        contribution = node.add(contribution, input)?;
+        bias = Some(node.slice_axis(both, 0, &gates, &gates)?);
+    }
+    let start = |node: &mut NodeContext, input: usize| -> Outcome<ValueId> {
+        match node.optional_value(input)? {
+            Some(value) if is_batch_first => {
+                let value = node.transpose(value, &[1, 0, 2])?;
+                part(node, value, index)
+            }
+            Some(value) => part(node, value, index),
+            None => {
+                let zero = node.scalar_like(x, 0.0)?;
+                node.broadcast(zero, &[batch.clone(), size.clone()])
+            }
+        }
+    };
+    let hidden = start(node, 5)?;
+    let state = if cell == Cell::Lstm { start(node, 6)? } else { hidden };
+    Ok(Direction { contribution, recurrent, bias, hidden, cell: state })
+}
+
+/// The scan over one direction: last hidden state, last cell state, all hidden states `[s, b, h]`.
+fn run(node: &mut NodeContext, cell: Cell, parts: &Direction, backwards: bool) -> Outcome<[ValueId; 3]> {
+    let is_lstm = cell == Cell::Lstm;
+    let mut operands = vec![parts.hidden];
+    if is_lstm {
+        operands.push(parts.cell);
+    }
+    let carried = operands.len();
+    operands.push(parts.contribution);
+    let attributes = Attributes::from([
+        ("carried_count".into(), carried.into()),
+        ("axes".into(), vec![0i64].into()),
+        ("reverse".into(), vec![i64::from(backwards)].into()),
+    ]);
+    let op = node.begin_region_op(&core::SCAN, &operands, attributes, carried + 1);
+    let mut arguments: Vec<TensorType> = operands.iter().map(|value| node.ty(*value).clone()).collect();
+    let length = arguments[carried].shape.remove(0);
+    let values = node.open_region(op, 0, &arguments);
+    let from_input = values[carried];
+    let (hidden, state) = match cell {
+        Cell::Lstm => lstm(node, parts, from_input, values[0], values[1])?,
+        Cell::Gru => (gru(node, parts, from_input, values[0])?, values[0]),
+        Cell::Rnn => {
+            let sum = with_recurrent(node, parts, from_input, values[0])?;
+            (node.unary(&core::TANH, sum)?, values[0])
+        }
+    };
+    let yielded: &[ValueId] = if is_lstm { &[hidden, state, hidden] } else { &[hidden, hidden] };
+    let mut results: Vec<TensorType> = yielded.iter().map(|value| node.ty(*value).clone()).collect();
+    node.close_region(yielded)?;
+    if let Some(last) = results.last_mut() {
+        last.shape.insert(0, length);
+    }
+    let values = node.end_region_op(op, &results);
+    Ok([values[0], values[if is_lstm { 1 } else { 0 }], values[carried]])
+}
+
+/// input + h R + b.
+fn with_recurrent(node: &mut NodeContext, parts: &Direction, from_input: ValueId, hidden: ValueId) -> Outcome<ValueId> {
+    let own = node.matmul(hidden, parts.recurrent)?;
+    let sum = node.add(from_input, own)?;
+    match parts.bias {
+        Some(bias) => node.add(sum, bias),
+        None => Ok(sum),
+    }
+}
+
+/// Gate `index` of `[b, gates * h]`, through an activation.
+fn gate(
+    node: &mut NodeContext,
+    gates: ValueId,
+    index: i64,
+    size: &Dim,
+    activation: Option<&'static OpDef>,
+) -> Outcome<ValueId> {
+    let x = node.slice_axis(gates, 1, &(size * &Dim::Known(index)), size)?;
+    match activation {
+        Some(def) => node.unary(def, x),
+        None => Ok(x),
+    }
+}
+
+/// Gates in the order input, output, forget, cell.
+fn lstm(
+    node: &mut NodeContext,
+    parts: &Direction,
+    from_input: ValueId,
+    hidden: ValueId,
+    cell: ValueId,
+) -> Outcome<(ValueId, ValueId)> {
+    let size = node.dim(hidden, 1);
+    let gates = with_recurrent(node, parts, from_input, hidden)?;
+    let input = gate(node, gates, 0, &size, Some(&core::SIGMOID))?;
+    let output = gate(node, gates, 1, &size, Some(&core::SIGMOID))?;
+    let forget = gate(node, gates, 2, &size, Some(&core::SIGMOID))?;
+    let new = gate(node, gates, 3, &size, Some(&core::TANH))?;
+    let kept = node.mul(forget, cell)?;
+    let added = node.mul(input, new)?;
+    let cell = node.add(kept, added)?;
+    let shown = node.unary(&core::TANH, cell)?;
+    Ok((node.mul(output, shown)?, cell))
+}
+
+/// Gates in the order update, reset, hidden.
+fn gru(node: &mut NodeContext, parts: &Direction, from_input: ValueId, hidden: ValueId) -> Outcome<ValueId> {
+    let size = node.dim(hidden, 1);
+    let two = &size * &Dim::Known(2);
+    let part_of = |node: &mut NodeContext, from: ValueId, axis: usize, index: i64, width: &Dim| {
+        node.slice_axis(from, axis, &(&size * &Dim::Known(index)), width)
+    };
+    let weight = part_of(node, parts.recurrent, 1, 0, &two)?;
+    let weight_hidden = part_of(node, parts.recurrent, 1, 2, &size)?;
+    let bias = parts.bias.map(|bias| part_of(node, bias, 0, 0, &two)).transpose()?;
+    let bias_hidden = parts.bias.map(|bias| part_of(node, bias, 0, 2, &size)).transpose()?;
+    let add = |node: &mut NodeContext, x: ValueId, bias: Option<ValueId>| match bias {
+        Some(bias) => node.add(x, bias),
+        None => Ok(x),
+    };
+    let own = node.matmul(hidden, weight)?;
+    let given = part_of(node, from_input, 1, 0, &two)?;
+    let gates = node.add(given, own)?;
+    let gates = add(node, gates, bias)?;
+    let update = gate(node, gates, 0, &size, Some(&core::SIGMOID))?;
+    let reset = gate(node, gates, 1, &size, Some(&core::SIGMOID))?;
+    let given = part_of(node, from_input, 1, 2, &size)?;
+    let own = if node.flag("linear_before_reset", false)? {
+        let own = node.matmul(hidden, weight_hidden)?;
+        let own = add(node, own, bias_hidden)?;
+        node.mul(reset, own)?
+    } else {
+        let kept = node.mul(reset, hidden)?;
+        let own = node.matmul(kept, weight_hidden)?;
+        add(node, own, bias_hidden)?
+    };
+    let sum = node.add(given, own)?;
+    let new = node.unary(&core::TANH, sum)?;
+    // (1 - z) * new + z * hidden
+    let difference = node.sub(hidden, new)?;
+    let moved = node.mul(update, difference)?;
+    node.add(new, moved)
+}

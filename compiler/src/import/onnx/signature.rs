@@ -1,0 +1,233 @@
+//! The function `@main`: its arguments from the graph's inputs, its results from the graph's outputs, and which of them are states.
+//!
+//! ```text
+//! %past_key_values.0.key: tensor<1x2x?x16xf32, ["past_seq"]> {tw.name = "past_key_values.0.key", tw.state = "present.0.key"}
+//! ```
+
+use super::fault::Fault;
+use super::importer::{Binding, Importer};
+use super::operand::Operand;
+use super::schema::tensor_shape_proto::dimension;
+use super::schema::{GraphProto, ValueInfoProto, type_proto};
+use super::weights::{RANK_MAX, element_of};
+use crate::import::{Options, Port};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::dialects::builtin;
+use tilewright_ir::dim::Dim;
+use tilewright_ir::location::Location;
+use tilewright_ir::module::{OpId, ValueId};
+use tilewright_ir::types::{TensorType, Type};
+
+/// The function that a graph becomes.
+const MAIN: &str = "main";
+
+/// Leading words of a state's input name; the output is named `present` in their place.
+const PAST: &[&str] = &["past_key_values.", "past_key_values_", "past.", "past_"];
+
+/// The type of a graph input.
+fn input_type(importer: &mut Importer, input: &ValueInfoProto) -> Result<TensorType, Fault> {
+    let name = input.name.as_deref().unwrap_or_default();
+    let tensor = match input.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        Some(_) => return Err(Fault::unsupported("is no tensor", "only tensors are supported as inputs")),
+        None => return Err(Fault::model("has no type")),
+    };
+    let element = element_of(tensor.elem_type.unwrap_or(0))
+        .map_err(|what| Fault::unsupported(what, "export with another type for this input"))?;
+    let shape = tensor.shape.as_ref().ok_or_else(|| {
+        Fault::unsupported("has no shape", "export with the rank of this input (dimensions may be symbolic)")
+    })?;
+    if shape.dim.len() > RANK_MAX {
+        return Err(Fault::model(format!("has {} dimensions, at most {RANK_MAX} are supported", shape.dim.len())));
+    }
+    let mut dims = Vec::new();
+    for (axis, dim) in shape.dim.iter().enumerate() {
+        dims.push(match &dim.value {
+            Some(dimension::Value::DimValue(value)) if *value >= 0 => Dim::Known(*value),
+            Some(dimension::Value::DimParam(text)) if !text.is_empty() => importer.emit.symbols.read(text),
+            Some(dimension::Value::DimValue(value)) if *value < -1 => {
+                return Err(Fault::model(format!("has dimension {value}")));
+            }
+            _ => importer.emit.symbols.open(&format!("{name}_{axis}")),
+        });
+    }
+    Ok(TensorType::new(element, dims))
+}
+
+/// The output that carries the new value of a state, by the input's name.
+fn present_of(input: &str) -> Option<String> {
+    let rest = PAST.iter().find_map(|past| input.strip_prefix(past).map(|rest| (past, rest)));
+    rest.map(|(past, rest)| format!("present{}{rest}", if past.ends_with('_') { '_' } else { '.' }))
+}
+
+/// True if a value of type `to` can be the next value of a state of type `from`: all but one dimension stay.
+fn is_next(from: &TensorType, to: &TensorType) -> bool {
+    let changed = from.shape.iter().zip(&to.shape).filter(|(a, b)| a != b).count();
+    from.element == to.element && from.rank() == to.rank() && changed <= 1
+}
+
+/// Imports the graph into `@main`. Gives the inputs and outputs; what is wrong is in the importer's diagnostics.
+pub(crate) fn import_main(
+    importer: &mut Importer,
+    graph: &GraphProto,
+    options: &Options,
+) -> Result<(Vec<Port>, Vec<Port>), Fault> {
+    let function = begin(importer);
+    let inputs = import_inputs(importer, graph, options)?;
+    assume_mask_covers_cache(&inputs)?;
+    if let Err(fault) = importer.import_nodes(&graph.node) {
+        if let Fault::Unify(..) = fault {
+            return Err(fault);
+        }
+        importer.diagnostics.extend(fault.diagnostic(Location::Unknown, ""));
+        return Ok((inputs, Vec::new()));
+    }
+    importer.emit.location = Location::Unknown;
+    let (outputs, values) = import_outputs(importer, graph)?;
+    if outputs.len() == graph.output.len() {
+        let (inputs, outputs) = finish(importer, function, inputs, outputs, &values)?;
+        return Ok((inputs, outputs));
+    }
+    Ok((inputs, outputs))
+}
+
+fn begin(importer: &mut Importer) -> OpId {
+    let module = &mut importer.emit.module;
+    let function = module.create_op(&builtin::FUNCTION, &[], Attributes::new(), &[], Location::Unknown);
+    let region = module.add_region(function);
+    let block = module.add_block(region, &[]);
+    module.append(module.body(), function);
+    importer.emit.blocks = vec![block];
+    function
+}
+
+fn import_inputs(importer: &mut Importer, graph: &GraphProto, options: &Options) -> Result<Vec<Port>, Fault> {
+    let stored: BTreeSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    let mut inputs = Vec::new();
+    for input in &graph.input {
+        let name = input.name.as_deref().unwrap_or_default();
+        if stored.contains(name) && !options.keep_default_inputs.contains(name) {
+            continue;
+        }
+        let location = Location::name(name);
+        match input_type(importer, input) {
+            Ok(ty) => {
+                let block = importer.emit.block();
+                let value = importer.emit.module.add_argument(block, Type::Tensor(ty.clone()));
+                importer.define(name, Binding::Known(Operand::value(value, ty.clone())), &format!("input '{name}'"));
+                importer.emit.module.value_mut(value).name = Some(name.into());
+                inputs.push(Port { name: name.into(), ty, state: None });
+            }
+            Err(fault) => {
+                importer.diagnostics.extend(fault.diagnostic(location, &format!("input '{name}'")));
+                importer.define(name, Binding::Failed, &format!("input '{name}'"));
+            }
+        }
+    }
+    importer.define_initializers(graph, &|name| options.keep_default_inputs.contains(name));
+    Ok(inputs)
+}
+
+/// Language models take a mask over past and new tokens whose length is a symbol of its own in many exports. Taking it for the
+/// sum that it is lets one symbol bind all.
+fn assume_mask_covers_cache(inputs: &[Port]) -> Result<(), Fault> {
+    let find = |name: &str| inputs.iter().find(|port| &*port.name == name).map(|port| &port.ty.shape);
+    let mask = find("attention_mask").filter(|shape| shape.len() == 2);
+    let ids = find("input_ids").or(find("inputs_embeds")).filter(|shape| shape.len() >= 2);
+    let cache = inputs
+        .iter()
+        .find(|port| present_of(&port.name).is_some() && port.ty.rank() == 4)
+        .map(|port| &port.ty.shape[2]);
+    if let (Some(mask), Some(ids), Some(cache)) = (mask, ids, cache)
+        && let Some(total) = mask[1].as_symbol()
+        && mask[1] != ids[1]
+        && mask[1] != *cache
+    {
+        return Err(Fault::Unify(total.clone(), cache + &ids[1]));
+    }
+    Ok(())
+}
+
+fn import_outputs(importer: &mut Importer, graph: &GraphProto) -> Result<(Vec<Port>, Vec<ValueId>), Fault> {
+    let (mut outputs, mut values) = (Vec::new(), Vec::new());
+    for output in &graph.output {
+        let name: Arc<str> = output.name.as_deref().unwrap_or_default().into();
+        let value = importer.resolve(&name).and_then(|operand| {
+            let operand = operand.ok_or_else(|| Fault::model("has no value"))?;
+            importer.emit.data(&operand)
+        });
+        match value {
+            Ok(value) => {
+                outputs.push(Port { name, ty: importer.emit.ty(value).clone(), state: None });
+                values.push(value);
+            }
+            Err(fault @ Fault::Unify(..)) => return Err(fault),
+            Err(fault) => {
+                let what = format!("output '{name}'");
+                importer.diagnostics.extend(fault.diagnostic(Location::name(&name), &what));
+            }
+        }
+    }
+    if graph.output.is_empty() {
+        importer.diagnostics.push(Diagnostic::error(Location::Unknown, "the graph has no outputs"));
+    }
+    Ok((outputs, values))
+}
+
+fn finish(
+    importer: &mut Importer,
+    function: OpId,
+    mut inputs: Vec<Port>,
+    mut outputs: Vec<Port>,
+    values: &[ValueId],
+) -> Result<(Vec<Port>, Vec<Port>), Fault> {
+    for input in &mut inputs {
+        let Some(present) = present_of(&input.name) else { continue };
+        let output = outputs.iter_mut().find(|output| *output.name == present && output.state.is_none());
+        if let Some(output) = output.filter(|output| is_next(&input.ty, &output.ty)) {
+            input.state = Some(output.name.clone());
+            output.state = Some(input.name.clone());
+        }
+    }
+    importer.emit.finish_block(&builtin::RETURN, values)?;
+    let types = |ports: &[Port]| ports.iter().map(|port| Type::Tensor(port.ty.clone())).collect::<Vec<_>>();
+    let attributes = Attributes::from([
+        ("sym_name".into(), MAIN.into()),
+        ("function_type".into(), Attribute::Type(Type::Function(types(&inputs), types(&outputs)))),
+        ("arg_attrs".into(), names_of(&inputs)),
+        ("res_attrs".into(), names_of(&outputs)),
+    ]);
+    importer.emit.module.op_mut(function).attributes = attributes;
+    Ok((inputs, outputs))
+}
+
+fn names_of(ports: &[Port]) -> Attribute {
+    let entry = |port: &Port| {
+        let mut attributes = Attributes::from([("tw.name".into(), Attribute::str(&port.name))]);
+        if let Some(state) = &port.state {
+            attributes.insert("tw.state".into(), Attribute::str(state));
+        }
+        Attribute::Dict(Arc::new(attributes))
+    };
+    Attribute::Array(ports.iter().map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_paired_by_name() {
+        for (input, output) in [
+            ("past_key_values.0.key", Some("present.0.key")),
+            ("past.3.conv", Some("present.3.conv")),
+            ("past_key_self_0", Some("present_key_self_0")),
+            ("position_ids", None),
+        ] {
+            assert_eq!(present_of(input).as_deref(), output);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The models of the optional folder `../shared/models`, imported, evaluated and compared with their recorded outputs.
+//!
+//! Each case is a folder with `model.onnx`, `input_K.npy` and `output_K.npy`; subfolders hold other shapes for the same model.
+
+use crate::import::onnx::import;
+use crate::import::{Imported, Options};
+use crate::npy;
+use std::path::{Path, PathBuf};
+use tilewright_ir::element::Element;
+use tilewright_ir::evaluate;
+use tilewright_ir::tensor::Tensor;
+
+/// The worst difference of a result, in units of what is allowed.
+struct Difference {
+    largest: f64,
+    ratio: f64,
+}
+
+fn tensors(folder: &Path, stem: &str) -> Vec<Tensor> {
+    (0..)
+        .map(|index| folder.join(format!("{stem}_{index}.npy")))
+        .take_while(|path| path.exists())
+        .map(|path| npy::read(&path).unwrap())
+        .collect()
+}
+
+fn compare(expected: &Tensor, found: &Tensor) -> Result<Difference, String> {
+    if expected.shape != found.shape || expected.element != found.element {
+        return Err(format!("expected {}, found {}", expected.ty(), found.ty()));
+    }
+    let (relative, absolute) = if expected.element == Element::F16 { (1e-2, 1e-2) } else { (1e-3, 1e-4) };
+    let mut difference = Difference { largest: 0.0, ratio: 0.0 };
+    for index in 0..expected.len() {
+        let (a, b) = (expected.float(index), found.float(index));
+        if a.is_nan() != b.is_nan() {
+            return Err(format!("element {index}: expected {a}, found {b}"));
+        }
+        let distance = (a - b).abs();
+        if a != b && !a.is_nan() {
+            difference.largest = difference.largest.max(distance);
+            difference.ratio = difference.ratio.max(distance / (absolute + relative * a.abs()));
+        }
+    }
+    Ok(difference)
+}
+
+/// Evaluates a model on one set of inputs: the worst ratio, or what went wrong.
+fn run(imported: &Imported, folder: &Path) -> Result<Difference, String> {
+    let (inputs, outputs) = (tensors(folder, "input"), tensors(folder, "output"));
+    let found = evaluate::run(&imported.module, "main", &inputs).map_err(|error| error.to_string())?;
+    if found.len() != outputs.len() {
+        return Err(format!("expected {} outputs, found {}", outputs.len(), found.len()));
+    }
+    let mut worst = Difference { largest: 0.0, ratio: 0.0 };
+    for (at, (expected, found)) in outputs.iter().zip(&found).enumerate() {
+        let one = compare(expected, found).map_err(|what| format!("output {at}: {what}"))?;
+        worst.largest = worst.largest.max(one.largest);
+        worst.ratio = worst.ratio.max(one.ratio);
+    }
+    Ok(worst)
+}
+
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).into_iter().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}
+
+/// Where cases are looked for: the folder that `TILEWRIGHT_MODELS` names, else the reference folder beside the repository.
+fn root() -> PathBuf {
+    match std::env::var_os("TILEWRIGHT_MODELS") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models"),
+    }
+}
+
+#[test]
+fn models_agree_with_their_recorded_outputs() {
+    let mut failures = Vec::new();
+    let (mut agreed, mut skipped) = (0, 0);
+    let only = std::env::var("TILEWRIGHT_CASE").unwrap_or_default();
+    for case in folders(&root()).into_iter().filter(|case| case.to_string_lossy().contains(&only)) {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let imported = match import(&case, &Options::default()) {
+            Ok(imported) => imported,
+            Err(diagnostics) => {
+                let shown: Vec<String> = diagnostics.iter().take(4).map(ToString::to_string).collect();
+                println!("{name:<44} IMPORT {} errors\n{}", diagnostics.len(), shown.join("\n"));
+                failures.push(name);
+                continue;
+            }
+        };
+        for set in std::iter::once(case.clone()).chain(folders(&case)) {
+            let label = if set == case {
+                name.clone()
+            } else {
+                format!("{name}/{}", set.file_name().unwrap().to_string_lossy())
+            };
+            if !set.join("output_0.npy").exists() {
+                println!("{label:<44} skipped: no recorded outputs");
+                skipped += 1;
+                continue;
+            }
+            match run(&imported, &set) {
+                Ok(difference) if difference.ratio <= 1.0 => {
+                    println!("{label:<44} ok {:.1e}", difference.largest);
+                    agreed += 1;
+                }
+                Ok(difference) => {
+                    println!("{label:<44} OVER {:.1e}, {:.0} times the tolerance", difference.largest, difference.ratio);
+                    failures.push(label);
+                }
+                Err(what) => {
+                    println!("{label:<44} ERROR {what}");
+                    failures.push(label);
+                }
+            }
+        }
+    }
+    println!("{agreed} agree, {} do not, {skipped} skipped", failures.len());
+    assert!(failures.is_empty(), "{failures:?}");
+}
