@@ -94,11 +94,8 @@ fn value_of<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
     let missing = || format!("the header has no '{key}'");
     let at = header.find(&format!("'{key}'")).ok_or_else(missing)?;
     let value = header[at..].split_once(':').ok_or_else(missing)?.1.trim_start();
-    let end = if value.starts_with('(') {
-        value.find(')').map(|end| end + 1)
-    } else {
-        value.find([',', '}'])
-    };
+    let end =
+        if value.starts_with('(') { value.find(')').map(|end| end + 1) } else { value.find([',', '}']) };
     Ok(value[..end.ok_or_else(missing)?].trim())
 }
 
@@ -139,7 +136,8 @@ mod tests {
             for shape in [&[][..], &[3], &[2, 3], &[0, 4]] {
                 let dims: Vec<usize> = shape.iter().map(|dim: &i64| *dim as usize).collect();
                 let count: usize = dims.iter().product();
-                let values = (0..count as i64).map(|value| if *element == Element::Bool { value % 2 } else { value });
+                let values =
+                    (0..count as i64).map(|value| if *element == Element::Bool { value % 2 } else { value });
                 let tensor = Tensor::from_ints(*element, shape, values.collect());
                 assert_eq!(decode(&encode(&tensor)).unwrap(), tensor, "{element} {shape:?}");
             }

@@ -19,8 +19,21 @@ use tilewright_ir::tensor::Tensor;
 
 /// `AttributeProto.AttributeType` by number.
 const ATTRIBUTE_TYPES: &[&str] = &[
-    "UNDEFINED", "FLOAT", "INT", "STRING", "TENSOR", "GRAPH", "FLOATS", "INTS", "STRINGS", "TENSORS", "GRAPHS",
-    "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS",
+    "UNDEFINED",
+    "FLOAT",
+    "INT",
+    "STRING",
+    "TENSOR",
+    "GRAPH",
+    "FLOATS",
+    "INTS",
+    "STRINGS",
+    "TENSORS",
+    "GRAPHS",
+    "SPARSE_TENSOR",
+    "SPARSE_TENSORS",
+    "TYPE_PROTO",
+    "TYPE_PROTOS",
 ];
 
 /// A node being imported.
@@ -104,7 +117,11 @@ impl<'i> NodeContext<'i, '_> {
         operand.as_symbolic().or_else(|| {
             let tensor = fold::constant(&self.importer.emit.module, operand)?;
             let values = tensor.ints().into_iter().map(Dim::Known).collect();
-            if tensor.element.is_float() { None } else { Symbolic::new(tensor.element, &tensor.shape, values) }
+            if tensor.element.is_float() {
+                None
+            } else {
+                Symbolic::new(tensor.element, &tensor.shape, values)
+            }
         })
     }
 
@@ -139,8 +156,9 @@ impl<'i> NodeContext<'i, '_> {
     /// An axis attribute or the like, counted from 0.
     pub(crate) fn axis(&mut self, name: &str, default: i64, rank: usize) -> Outcome<usize> {
         let axis = self.int(name, default)?;
-        normalize_axis(axis, rank)
-            .ok_or_else(|| Fault::model(format!("attribute '{name}' = {axis} is out of range for rank {rank}")))
+        normalize_axis(axis, rank).ok_or_else(|| {
+            Fault::model(format!("attribute '{name}' = {axis} is out of range for rank {rank}"))
+        })
     }
 
     /// Axes from an attribute (old opsets) or an input (new ones); `None` when neither is given.
@@ -156,7 +174,8 @@ impl<'i> NodeContext<'i, '_> {
     }
 
     fn attribute(&self, name: &str, kind: i32) -> Outcome<Option<&'i AttributeProto>> {
-        let Some(attribute) = self.node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
+        let Some(attribute) =
+            self.node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
         else {
             return Ok(None);
         };
@@ -218,8 +237,9 @@ impl<'i> NodeContext<'i, '_> {
     /// A list of texts, if given.
     pub(crate) fn texts_attribute(&self, name: &str) -> Outcome<Option<Vec<String>>> {
         let attribute = self.attribute(name, 8)?;
-        Ok(attribute
-            .map(|attribute| attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()))
+        Ok(attribute.map(|attribute| {
+            attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+        }))
     }
 
     /// A tensor attribute, if given.
@@ -230,7 +250,8 @@ impl<'i> NodeContext<'i, '_> {
     }
 
     fn stored(&mut self, tensor: &TensorProto) -> Outcome<Elements> {
-        weights::elements(tensor, self.importer.external).map_err(|what| Fault::model(format!("tensor attribute: {what}")))
+        weights::elements(tensor, self.importer.external)
+            .map_err(|what| Fault::model(format!("tensor attribute: {what}")))
     }
 
     /// A subgraph attribute.
@@ -246,7 +267,9 @@ impl<'i> NodeContext<'i, '_> {
             number => i32::try_from(number)
                 .map_err(|_| format!("data type {number} is not known"))
                 .and_then(weights::element_of)
-                .map_err(|what| Fault::unsupported(format!("attribute '{name}': {what}"), "use another type")),
+                .map_err(|what| {
+                    Fault::unsupported(format!("attribute '{name}': {what}"), "use another type")
+                }),
         }
     }
 

@@ -61,7 +61,9 @@ impl Symbols {
         let is_short = text.len() <= TEXT_MAX && text.matches(['*', '(']).count() <= 8;
         let parsed = if is_short { text.parse::<Dim>().ok() } else { None };
         let dim = match parsed {
-            Some(dim) if weight(&dim) <= WEIGHT_MAX && bounds(&dim, 0).1.is_none_or(|upper| upper >= 0) => dim,
+            Some(dim) if weight(&dim) <= WEIGHT_MAX && bounds(&dim, 0).1.is_none_or(|upper| upper >= 0) => {
+                dim
+            }
             _ => Dim::symbol(&safe_name(text)),
         };
         self.declare(&dim);
@@ -102,10 +104,14 @@ impl Symbols {
             (fits && free_of(other, &name)).then_some(name)
         };
         match (can(a, b), can(b, a)) {
-            (Some(left), Some(right)) if self.age(&left) >= self.age(&right) => Equate::Replace(left, b.clone()),
+            (Some(left), Some(right)) if self.age(&left) >= self.age(&right) => {
+                Equate::Replace(left, b.clone())
+            }
             (_, Some(right)) => Equate::Replace(right, a.clone()),
             (Some(left), None) => Equate::Replace(left, b.clone()),
-            (None, None) => solve(&(a - b)).map_or(Equate::Differ, |(name, value)| Equate::Replace(name, value)),
+            (None, None) => {
+                solve(&(a - b)).map_or(Equate::Differ, |(name, value)| Equate::Replace(name, value))
+            }
         }
     }
 }
@@ -119,7 +125,8 @@ fn solve(difference: &Dim) -> Option<(Arc<str>, Dim)> {
     };
     let [(name, coefficient)] = linear.as_slice() else { return None };
     let value = constant.checked_neg()?.checked_div_euclid(*coefficient)?;
-    (value >= 0 && coefficient.checked_mul(value)? == constant.checked_neg()?)
+    // A dimension is not made empty to fit.
+    (value >= 1 && coefficient.checked_mul(value)? == constant.checked_neg()?)
         .then(|| (name.clone(), Dim::Known(value)))
 }
 
@@ -343,7 +350,10 @@ mod tests {
         }
         let sum = dim("past_seq + seq");
         assert_eq!(symbols.equate(&sum, &dim("total_seq")), Equate::Replace("total_seq".into(), sum.clone()));
-        assert_eq!(symbols.equate(&dim("total_seq"), &dim("seq")), Equate::Replace("total_seq".into(), dim("seq")));
+        assert_eq!(
+            symbols.equate(&dim("total_seq"), &dim("seq")),
+            Equate::Replace("total_seq".into(), dim("seq"))
+        );
         assert_eq!(symbols.equate(&dim("seq"), &sum), Equate::Differ);
         assert_eq!(symbols.equate(&dim("4*batch"), &dim("4")), Equate::Replace("batch".into(), dim("1")));
         assert_eq!(symbols.equate(&dim("batch*seq"), &dim("seq")), Equate::Replace("batch".into(), dim("1")));

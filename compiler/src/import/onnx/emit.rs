@@ -118,7 +118,11 @@ impl Emitter {
         for dim in &symbolic.values {
             let value = self.size(dim)?;
             let value = self.cast(value, symbolic.element)?;
-            parts.push(if symbolic.shape.is_empty() { value } else { self.reshape(value, &[Dim::Known(1)])? });
+            parts.push(if symbolic.shape.is_empty() {
+                value
+            } else {
+                self.reshape(value, &[Dim::Known(1)])?
+            });
         }
         let joined = match parts.as_slice() {
             [single] => *single,
@@ -266,7 +270,8 @@ impl Emitter {
         if from.shape.as_slice() == shape {
             return Ok(x);
         }
-        let too_large = || Fault::model(format!("shapes {} and {} are too large", text(&from.shape), text(shape)));
+        let too_large =
+            || Fault::model(format!("shapes {} and {} are too large", text(&from.shape), text(shape)));
         let before = dims::product(&from.shape).ok_or_else(too_large)?;
         let after = dims::product(shape).ok_or_else(too_large)?;
         let what = format!("cannot reshape {} to {}: element counts differ", text(&from.shape), text(shape));
@@ -308,7 +313,13 @@ impl Emitter {
     }
 
     /// A part of one axis, from `start`, `length` elements.
-    pub(crate) fn slice_axis(&mut self, x: ValueId, axis: usize, start: &Dim, length: &Dim) -> Outcome<ValueId> {
+    pub(crate) fn slice_axis(
+        &mut self,
+        x: ValueId,
+        axis: usize,
+        start: &Dim,
+        length: &Dim,
+    ) -> Outcome<ValueId> {
         let mut ty = self.ty(x).clone();
         if *start == Dim::Known(0) && ty.shape[axis] == *length {
             return Ok(x);
@@ -320,7 +331,13 @@ impl Emitter {
     }
 
     /// A regular part: starts counted from 0, steps, and the result's shape.
-    pub(crate) fn slice(&mut self, x: ValueId, starts: Vec<Dim>, steps: Vec<i64>, shape: Shape) -> Outcome<ValueId> {
+    pub(crate) fn slice(
+        &mut self,
+        x: ValueId,
+        starts: Vec<Dim>,
+        steps: Vec<i64>,
+        shape: Shape,
+    ) -> Outcome<ValueId> {
         let ty = TensorType { element: self.element(x), shape };
         self.make(&core::SLICE, |op| {
             op.operand(x).attribute("starts", starts).attribute("steps", steps).result(ty)
@@ -329,7 +346,9 @@ impl Emitter {
 
     /// Joins along an axis; the other dimensions are made equal.
     pub(crate) fn concat(&mut self, parts: &[ValueId], axis: usize) -> Outcome<ValueId> {
-        let Some((first, rest)) = parts.split_first() else { return Err(Fault::model("nothing to concatenate")) };
+        let Some((first, rest)) = parts.split_first() else {
+            return Err(Fault::model("nothing to concatenate"));
+        };
         if rest.is_empty() {
             return Ok(*first);
         }
@@ -340,7 +359,8 @@ impl Emitter {
                 return Err(Fault::model(format!("cannot concatenate {expected} and {found}")));
             }
             for other in (0..expected.rank()).filter(|other| *other != axis) {
-                let what = format!("cannot concatenate {expected} and {found} on axis {axis}: dimension {other}");
+                let what =
+                    format!("cannot concatenate {expected} and {found} on axis {axis}: dimension {other}");
                 self.equate(&what, &expected.shape[other], &found.shape[other])?;
             }
         }
@@ -394,7 +414,12 @@ impl Emitter {
     }
 
     /// Real values of quantised storage.
-    pub(crate) fn dequantize(&mut self, q: ValueId, with: &Quantization, element: Element) -> Outcome<ValueId> {
+    pub(crate) fn dequantize(
+        &mut self,
+        q: ValueId,
+        with: &Quantization,
+        element: Element,
+    ) -> Outcome<ValueId> {
         let ty = self.ty(q).with_element(element);
         self.make(&core::DEQUANTIZE, |op| with.fill(op.operand(q)).result(ty))
     }
@@ -464,10 +489,7 @@ fn fill_op(
 
 /// True if an expression holds a quotient, remainder, minimum or maximum.
 fn is_opaque(dim: &Dim) -> bool {
-    dim.terms()
-        .keys()
-        .flatten()
-        .any(|atom| matches!(atom, tilewright_ir::dim::Atom::Call(..)))
+    dim.terms().keys().flatten().any(|atom| matches!(atom, tilewright_ir::dim::Atom::Call(..)))
 }
 
 /// Scale, zero point and layout of a quantised tensor.
@@ -503,5 +525,6 @@ impl Quantization {
 
 /// An axis counted from 0, or a fault that names it.
 pub(crate) fn axis_of(axis: i64, rank: usize) -> Outcome<usize> {
-    normalize_axis(axis, rank).ok_or_else(|| Fault::model(format!("axis {axis} is out of range for rank {rank}")))
+    normalize_axis(axis, rank)
+        .ok_or_else(|| Fault::model(format!("axis {axis} is out of range for rank {rank}")))
 }

@@ -33,9 +33,13 @@ pub(crate) fn open(path: &Path) -> Result<Source, (String, String)> {
     }
     let file = if path.is_dir() { model_in(path)? } else { path.to_path_buf() };
     let bytes = map(&file).map_err(|error| {
-        (format!("cannot read '{}': {error}", file.display()), "give an .onnx file or a folder with one".into())
+        (
+            format!("cannot read '{}': {error}", file.display()),
+            "give an .onnx file or a folder with one".into(),
+        )
     })?;
-    let folder = file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let folder =
+        file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     Ok(Source { bytes, folder: folder.map(Path::to_path_buf) })
 }
 
@@ -93,7 +97,12 @@ impl ExternalData {
     ///
     /// # Errors
     /// What is wrong, with the file, both sizes and the way out.
-    pub(crate) fn slice(&mut self, location: &str, offset: u64, length: Option<u64>) -> Result<Bytes, String> {
+    pub(crate) fn slice(
+        &mut self,
+        location: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Bytes, String> {
         if !self.files.contains_key(location) {
             let file = self.load(location);
             self.files.insert(location.to_string(), file);
@@ -120,7 +129,9 @@ impl ExternalData {
             return Err(format!("external data location '{location}' leads out of the model's folder"));
         }
         let Some(folder) = &self.folder else {
-            return Err(format!("external data '{location}' is needed, but the model did not come from a folder"));
+            return Err(format!(
+                "external data '{location}' is needed, but the model did not come from a folder"
+            ));
         };
         let path = folder.join(path);
         let real = |path: &Path| path.canonicalize().map_err(|error| error.to_string());

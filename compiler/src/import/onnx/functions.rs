@@ -56,7 +56,11 @@ mod tests {
             attribute: vec!["b".into()],
             attribute_proto: vec![attribute("a", Some(1), "")],
             node: vec![NodeProto {
-                attribute: vec![attribute("x", None, "a"), attribute("y", None, "b"), attribute("z", Some(3), "")],
+                attribute: vec![
+                    attribute("x", None, "a"),
+                    attribute("y", None, "b"),
+                    attribute("z", Some(3), ""),
+                ],
                 ..NodeProto::default()
             }],
             ..FunctionProto::default()

@@ -157,7 +157,9 @@ impl<'m> Importer<'m> {
             Some(Binding::Known(operand)) => Ok(Some(operand.clone())),
             Some(Binding::Absent) => Ok(None),
             Some(Binding::Failed) => Err(Fault::Reported),
-            Some(Binding::Refused(reason)) => Err(Fault::unsupported(format!("value '{name}': {reason}"), "")),
+            Some(Binding::Refused(reason)) => {
+                Err(Fault::unsupported(format!("value '{name}': {reason}"), ""))
+            }
             None => Err(Fault::Model(
                 format!("value '{name}' is not defined"),
                 "no node, input or initializer of this graph makes it".into(),
@@ -229,7 +231,11 @@ impl<'m> Importer<'m> {
                 None => {
                     let text = self.describe(node);
                     let what = format!("output {at} ('{name}') is not supported");
-                    self.report(Fault::unsupported(what, "export the model without this output"), &label, &text)?;
+                    self.report(
+                        Fault::unsupported(what, "export the model without this output"),
+                        &label,
+                        &text,
+                    )?;
                     Binding::Failed
                 }
             };
@@ -241,7 +247,8 @@ impl<'m> Importer<'m> {
     /// Operator, domain and version, for messages.
     fn describe(&mut self, node: &NodeProto) -> String {
         let domain = domain_of(node.domain.as_deref());
-        let version = self.scope().opsets.get(domain).map_or("no import".into(), |version| format!("opset {version}"));
+        let version =
+            self.scope().opsets.get(domain).map_or("no import".into(), |version| format!("opset {version}"));
         let shown = if domain.is_empty() { "ai.onnx" } else { domain };
         format!("{} ({shown}, {version})", node.op_type.as_deref().unwrap_or_default())
     }
@@ -262,8 +269,9 @@ impl<'m> Importer<'m> {
             return self.call(key, function, node, label);
         }
         let version = self.scope().opsets.get(domain).copied().unwrap_or(1);
-        let row = table::find(domain, op, version)
-            .ok_or_else(|| Fault::unsupported("operator is not supported", table::way_out(domain, op, version)))?;
+        let row = table::find(domain, op, version).ok_or_else(|| {
+            Fault::unsupported("operator is not supported", table::way_out(domain, op, version))
+        })?;
         let inputs = node.input.iter().map(|name| self.resolve(name)).collect::<Outcome<Vec<_>>>()?;
         (row.build)(&mut NodeContext { importer: self, node, version, inputs })
     }

@@ -47,7 +47,10 @@ mod tests {
 
     #[test]
     fn the_layer_path_leads() {
-        let entry = |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+        let entry = |key: &str, value: &str| StringStringEntryProto {
+            key: Some(key.into()),
+            value: Some(value.into()),
+        };
         let mut node =
             NodeProto { op_type: Some("Pow".into()), output: vec!["pow_1".into()], ..NodeProto::default() };
         assert_eq!(label(&node), "Pow -> pow_1");

@@ -72,7 +72,10 @@ fn import_source(source: Source, options: &Options) -> Result<Imported, Diagnost
     let error = |what: String, help: &str| vec![Diagnostic::error(Location::Unknown, what).with_help(help)];
     let size = source.bytes.len();
     let model = ModelProto::decode(source.bytes).map_err(|cause| {
-        error(format!("not a readable ONNX model ({size} bytes): {cause}"), "is the file complete, and is it ONNX?")
+        error(
+            format!("not a readable ONNX model ({size} bytes): {cause}"),
+            "is the file complete, and is it ONNX?",
+        )
     })?;
     check_versions(&model)?;
     let Some(graph) = &model.graph else {
@@ -102,7 +105,10 @@ fn import_source(source: Source, options: &Options) -> Result<Imported, Diagnost
             }
         }
     }
-    Err(error(format!("more than {EQUALITIES_MAX} pairs of dimensions must be equal"), "bind them with --bind NAME=VALUE"))
+    Err(error(
+        format!("more than {EQUALITIES_MAX} pairs of dimensions must be equal"),
+        "bind them with --bind NAME=VALUE",
+    ))
 }
 
 fn finish(

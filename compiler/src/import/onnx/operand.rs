@@ -134,9 +134,11 @@ impl Operand {
         }
         Some(Operand::constant(match elements {
             Elements::Dense(_, bytes) => Elements::Dense(ty, bytes.clone()),
-            Elements::Resource(resource) => {
-                Elements::Resource(std::sync::Arc::new(Resource::new(&resource.name, ty, resource.bytes.clone())))
-            }
+            Elements::Resource(resource) => Elements::Resource(std::sync::Arc::new(Resource::new(
+                &resource.name,
+                ty,
+                resource.bytes.clone(),
+            ))),
         }))
     }
 }

@@ -64,7 +64,8 @@ fn sort(nodes: &[NodeProto], needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<Str
     let mut states = vec![State::New; nodes.len()];
     let mut result = Vec::with_capacity(nodes.len());
     for root in 0..nodes.len() {
-        let mut stack: Vec<(usize, usize)> = if states[root] == State::New { vec![(root, 0)] } else { Vec::new() };
+        let mut stack: Vec<(usize, usize)> =
+            if states[root] == State::New { vec![(root, 0)] } else { Vec::new() };
         while let Some((node, next)) = stack.pop() {
             states[node] = State::Open;
             let Some(need) = needs[node].get(next) else {

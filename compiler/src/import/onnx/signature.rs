@@ -41,7 +41,10 @@ fn input_type(importer: &mut Importer, input: &ValueInfoProto) -> Result<TensorT
         Fault::unsupported("has no shape", "export with the rank of this input (dimensions may be symbolic)")
     })?;
     if shape.dim.len() > RANK_MAX {
-        return Err(Fault::model(format!("has {} dimensions, at most {RANK_MAX} are supported", shape.dim.len())));
+        return Err(Fault::model(format!(
+            "has {} dimensions, at most {RANK_MAX} are supported",
+            shape.dim.len()
+        )));
     }
     let mut dims = Vec::new();
     for (axis, dim) in shape.dim.iter().enumerate() {
@@ -105,7 +108,8 @@ fn begin(importer: &mut Importer) -> OpId {
 }
 
 fn import_inputs(importer: &mut Importer, graph: &GraphProto, options: &Options) -> Result<Vec<Port>, Fault> {
-    let stored: BTreeSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    let stored: BTreeSet<&str> =
+        graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
     let mut inputs = Vec::new();
     for input in &graph.input {
         let name = input.name.as_deref().unwrap_or_default();
@@ -117,7 +121,11 @@ fn import_inputs(importer: &mut Importer, graph: &GraphProto, options: &Options)
             Ok(ty) => {
                 let block = importer.emit.block();
                 let value = importer.emit.module.add_argument(block, Type::Tensor(ty.clone()));
-                importer.define(name, Binding::Known(Operand::value(value, ty.clone())), &format!("input '{name}'"));
+                importer.define(
+                    name,
+                    Binding::Known(Operand::value(value, ty.clone())),
+                    &format!("input '{name}'"),
+                );
                 importer.emit.module.value_mut(value).name = Some(name.into());
                 inputs.push(Port { name: name.into(), ty, state: None });
             }

@@ -92,7 +92,9 @@ pub(crate) fn way_out(domain: &str, op: &str, version: i64) -> String {
     if let Some(row) = all().find(|row| row.domain == domain && row.op == op) {
         let (first, last) = (row.versions.start(), row.versions.end());
         return if version < *first {
-            format!("it is known since opset {first}, the model imports {version}: convert the model to opset {first}")
+            format!(
+                "it is known since opset {first}, the model imports {version}: convert the model to opset {first}"
+            )
         } else {
             format!("it is known up to opset {last}, the model imports {version}: export with opset {last}")
         };
@@ -122,8 +124,8 @@ mod tests {
         for (at, row) in rows.iter().enumerate() {
             for other in &rows[at + 1..] {
                 let same = row.domain == other.domain && row.op == other.op;
-                let apart =
-                    row.versions.end() < other.versions.start() || other.versions.end() < row.versions.start();
+                let apart = row.versions.end() < other.versions.start()
+                    || other.versions.end() < row.versions.start();
                 assert!(!same || apart, "{} {} overlaps", row.domain, row.op);
             }
         }

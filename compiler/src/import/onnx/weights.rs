@@ -136,19 +136,29 @@ fn external_bytes(tensor: &TensorProto, external: &mut ExternalData) -> Result<B
 
 fn typed_bytes(tensor: &TensorProto, element: Element, count: usize) -> Result<Vec<u8>, String> {
     let (bytes, found): (Vec<u8>, usize) = match element {
-        Element::F32 => (flat(tensor.float_data.iter().map(|value| value.to_le_bytes())), tensor.float_data.len()),
-        Element::F64 => (flat(tensor.double_data.iter().map(|value| value.to_le_bytes())), tensor.double_data.len()),
-        Element::I64 => (flat(tensor.int64_data.iter().map(|value| value.to_le_bytes())), tensor.int64_data.len()),
+        Element::F32 => {
+            (flat(tensor.float_data.iter().map(|value| value.to_le_bytes())), tensor.float_data.len())
+        }
+        Element::F64 => {
+            (flat(tensor.double_data.iter().map(|value| value.to_le_bytes())), tensor.double_data.len())
+        }
+        Element::I64 => {
+            (flat(tensor.int64_data.iter().map(|value| value.to_le_bytes())), tensor.int64_data.len())
+        }
         Element::U32 | Element::U64 => {
             let width = element.bits() / 8;
-            let bytes = tensor.uint64_data.iter().flat_map(|value| value.to_le_bytes().into_iter().take(width));
+            let bytes =
+                tensor.uint64_data.iter().flat_map(|value| value.to_le_bytes().into_iter().take(width));
             (bytes.collect(), tensor.uint64_data.len())
         }
         // Everything else shares int32_data: the low bytes of each number, or two or four packed elements in its low byte.
         _ => {
             let width = (element.bits() / 8).max(1);
-            let bytes: Vec<u8> =
-                tensor.int32_data.iter().flat_map(|value| value.to_le_bytes().into_iter().take(width)).collect();
+            let bytes: Vec<u8> = tensor
+                .int32_data
+                .iter()
+                .flat_map(|value| value.to_le_bytes().into_iter().take(width))
+                .collect();
             let found = if element.bits() >= 8 { tensor.int32_data.len() } else { count };
             (bytes, found)
         }
@@ -181,7 +191,9 @@ mod tests {
             raw_data: Some(raw.clone()),
             ..TensorProto::default()
         };
-        let Elements::Resource(resource) = elements(&tensor, &mut none()).unwrap() else { panic!("not a resource") };
+        let Elements::Resource(resource) = elements(&tensor, &mut none()).unwrap() else {
+            panic!("not a resource")
+        };
         assert_eq!(resource.bytes.as_ptr(), raw.as_ptr());
     }
 

@@ -45,14 +45,18 @@ pub(super) fn rotate(
     interleaved: bool,
 ) -> Outcome<ValueId> {
     let (last, shape) = (node.rank(x) - 1, node.shape(x));
-    let width = node.shape(cos).last().cloned().ok_or_else(|| Fault::model("the cosines have no dimensions"))?;
+    let width =
+        node.shape(cos).last().cloned().ok_or_else(|| Fault::model("the cosines have no dimensions"))?;
     let rotated = &width * &Dim::Known(2);
     let (front, rest) = if rotated == shape[last] {
         (x, None)
     } else {
         let rest = &shape[last] - &rotated;
         if rest.known().is_some_and(|rest| rest < 0) {
-            return Err(Fault::model(format!("{rotated} entries of heads of size {} cannot be rotated", shape[last])));
+            return Err(Fault::model(format!(
+                "{rotated} entries of heads of size {} cannot be rotated",
+                shape[last]
+            )));
         }
         let front = node.slice_axis(x, last, &Dim::Known(0), &rotated)?;
         (front, Some(node.slice_axis(x, last, &rotated, &rest)?))
@@ -61,10 +65,15 @@ pub(super) fn rotate(
     let (cos, sin) = (node.cast(cos, element)?, node.cast(sin, element)?);
     let table = node.shape(cos);
     if node.shape(sin) != table {
-        return Err(Fault::model(format!("cosines {} and sines {} differ in shape", node.ty(cos), node.ty(sin))));
+        return Err(Fault::model(format!(
+            "cosines {} and sines {} differ in shape",
+            node.ty(cos),
+            node.ty(sin)
+        )));
     }
     node.broadcast_shape(&table[..table.len() - 1], &shape[..last])?;
-    let y = node.make(&core::ROPE, |op| op.operands(&[front, cos, sin]).attribute("interleaved", interleaved))?;
+    let y =
+        node.make(&core::ROPE, |op| op.operands(&[front, cos, sin]).attribute("interleaved", interleaved))?;
     match rest {
         Some(rest) => node.concat(&[y, rest], last),
         None => Ok(y),
@@ -161,7 +170,8 @@ pub(super) fn attend(
     let scale = match rule.scale {
         Some(scale) => scale,
         None => {
-            let size = q[3].known().ok_or_else(|| Fault::unsupported("the head size must be known", "bind it"))?;
+            let size =
+                q[3].known().ok_or_else(|| Fault::unsupported("the head size must be known", "bind it"))?;
             1.0 / (size as f64).sqrt()
         }
     };
@@ -236,7 +246,10 @@ fn attention(node: &mut NodeContext) -> Made {
     let y = attend(node, &heads, &rule, mask, None)?;
     let y = if is_flat { join_heads(node, y)? } else { y };
     if node.wants(3) {
-        return Err(Fault::unsupported("output 3 (the logits) is not supported", "export the model without it"));
+        return Err(Fault::unsupported(
+            "output 3 (the logits) is not supported",
+            "export the model without it",
+        ));
     }
     node.many(&[y, k, v])
 }
@@ -244,7 +257,9 @@ fn attention(node: &mut NodeContext) -> Made {
 /// A mask with fewer keys than there are hides the rest.
 fn widen_mask(node: &mut NodeContext, mask: ValueId, keys: &Dim) -> Outcome<ValueId> {
     let shape = node.shape(mask);
-    let Some(last) = shape.last().filter(|last| *last != keys && **last != Dim::Known(1)) else { return Ok(mask) };
+    let Some(last) = shape.last().filter(|last| *last != keys && **last != Dim::Known(1)) else {
+        return Ok(mask);
+    };
     let missing = keys - last;
     let (Some(count), false) = (missing.known(), node.element(mask) == Element::U8) else { return Ok(mask) };
     if count <= 0 {
@@ -258,7 +273,11 @@ fn widen_mask(node: &mut NodeContext, mask: ValueId, keys: &Dim) -> Outcome<Valu
         *last = missing;
     }
     node.make(&core::PAD, |op| {
-        op.operand(mask).maybe(Some(fill)).attribute("low", low).attribute("high", high).attribute("mode", "constant")
+        op.operand(mask)
+            .maybe(Some(fill))
+            .attribute("low", low)
+            .attribute("high", high)
+            .attribute("mode", "constant")
     })
 }
 

@@ -38,7 +38,8 @@ fn region(
 /// A symbol of its own for a dimension that depends on data.
 fn open_dim(node: &mut NodeContext, output: usize, axis: usize) -> Dim {
     let name = node.node.output.get(output).filter(|name| !name.is_empty());
-    let name = name.cloned().unwrap_or_else(|| format!("{}_{output}", node.node.name.as_deref().unwrap_or("loop")));
+    let name =
+        name.cloned().unwrap_or_else(|| format!("{}_{output}", node.node.name.as_deref().unwrap_or("loop")));
     node.symbols.open(&format!("{name}_{axis}"))
 }
 
@@ -101,10 +102,17 @@ fn repeat(node: &mut NodeContext) -> Made {
     let initial: Vec<ValueId> = (2..node.input_count()).map(|at| node.value(at)).collect::<Outcome<_>>()?;
     let carried = initial.len();
     let Some(scanned) = body.output.len().checked_sub(carried + 1) else {
-        return Err(Fault::model(format!("the body gives {} outputs for {carried} carried values", body.output.len())));
+        return Err(Fault::model(format!(
+            "the body gives {} outputs for {carried} carried values",
+            body.output.len()
+        )));
     };
     if node.output_count() > carried + scanned {
-        return Err(Fault::model(format!("{} outputs, the body makes {}", node.output_count(), carried + scanned)));
+        return Err(Fault::model(format!(
+            "{} outputs, the body makes {}",
+            node.output_count(),
+            carried + scanned
+        )));
     }
     let operands: Vec<ValueId> = trip.iter().chain(&condition).chain(&initial).copied().collect();
     let sizes = segments(&[usize::from(trip.is_some()), usize::from(condition.is_some()), carried]);
@@ -127,7 +135,9 @@ fn repeat(node: &mut NodeContext) -> Made {
             continue;
         }
         let rounds = if runs_on && condition.is_none_or(|condition| is_true(node, condition)) {
-            node.optional(0).and_then(|trip| node.symbolic_of(&trip)).and_then(|trip| trip.values.first().cloned())
+            node.optional(0)
+                .and_then(|trip| node.symbolic_of(&trip))
+                .and_then(|trip| trip.values.first().cloned())
         } else {
             None
         };
@@ -144,7 +154,10 @@ fn repeat(node: &mut NodeContext) -> Made {
         let values = node.end_region_op(op, &results);
         return node.many(&values);
     }
-    Err(Fault::unsupported("the shapes of what the loop carries do not settle", "give the body values of stable shapes"))
+    Err(Fault::unsupported(
+        "the shapes of what the loop carries do not settle",
+        "give the body values of stable shapes",
+    ))
 }
 
 /// True if the condition that a body yields is its own argument or the constant true.
@@ -159,7 +172,11 @@ fn is_true(node: &NodeContext, value: ValueId) -> bool {
 }
 
 /// Types with a symbol for every dimension that the body changes; `None` when it changes none.
-fn widened(node: &mut NodeContext, from: &[TensorType], to: &[TensorType]) -> Outcome<Option<Vec<TensorType>>> {
+fn widened(
+    node: &mut NodeContext,
+    from: &[TensorType],
+    to: &[TensorType],
+) -> Outcome<Option<Vec<TensorType>>> {
     let mut changed = false;
     let mut types = Vec::new();
     for (at, (before, after)) in from.iter().zip(to).enumerate() {
@@ -191,14 +208,23 @@ fn scan(node: &mut NodeContext) -> Made {
     let operands: Vec<ValueId> = (0..node.input_count()).map(|at| node.value(at)).collect::<Outcome<_>>()?;
     let list = |name: &str, count: usize| -> Outcome<Vec<i64>> {
         let list = node.ints_attribute(name)?.map_or(vec![0; count], <[i64]>::to_vec);
-        if list.len() == count { Ok(list) } else { Err(Fault::model(format!("attribute '{name}' must have {count} entries"))) }
+        if list.len() == count {
+            Ok(list)
+        } else {
+            Err(Fault::model(format!("attribute '{name}' must have {count} entries")))
+        }
     };
     let (axes, reverse) = (list("scan_input_axes", scan_count)?, list("scan_input_directions", scan_count)?);
     let Some(scanned) = body.output.len().checked_sub(carried) else {
-        return Err(Fault::model(format!("the body gives {} outputs for {carried} carried values", body.output.len())));
+        return Err(Fault::model(format!(
+            "the body gives {} outputs for {carried} carried values",
+            body.output.len()
+        )));
     };
-    let (out_axes, out_reverse) = (list("scan_output_axes", scanned)?, list("scan_output_directions", scanned)?);
-    let mut arguments: Vec<TensorType> = operands[..carried].iter().map(|value| node.ty(*value).clone()).collect();
+    let (out_axes, out_reverse) =
+        (list("scan_output_axes", scanned)?, list("scan_output_directions", scanned)?);
+    let mut arguments: Vec<TensorType> =
+        operands[..carried].iter().map(|value| node.ty(*value).clone()).collect();
     let mut length = None;
     let mut plain_axes = Vec::new();
     for (value, axis) in operands[carried..].iter().zip(&axes) {
@@ -238,13 +264,20 @@ fn scan(node: &mut NodeContext) -> Made {
     }
     let mut values = node.end_region_op(op, &results);
     for at in 0..scanned {
-        values[carried + at] = placed(node, values[carried + at], out_axes[at], out_reverse[at] != 0, &length)?;
+        values[carried + at] =
+            placed(node, values[carried + at], out_axes[at], out_reverse[at] != 0, &length)?;
     }
     node.many(&values)
 }
 
 /// A stacked result with its new axis where it is asked for, last first when reversed.
-fn placed(node: &mut NodeContext, value: ValueId, axis: i64, reversed: bool, length: &Dim) -> Outcome<ValueId> {
+fn placed(
+    node: &mut NodeContext,
+    value: ValueId,
+    axis: i64,
+    reversed: bool,
+    length: &Dim,
+) -> Outcome<ValueId> {
     let rank = node.rank(value);
     let axis = axis_of(axis, rank)?;
     let mut value = value;

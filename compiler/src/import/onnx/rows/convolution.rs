@@ -59,7 +59,8 @@ pub(super) fn window(node: &NodeContext, spatial: &[Dim], kernel: &[i64]) -> Out
         "VALID" => (window.low, window.high) = (vec![0; rank], vec![0; rank]),
         "SAME_UPPER" | "SAME_LOWER" => {
             for axis in 0..rank {
-                let total = same_padding(&spatial[axis], kernel[axis], window.strides[axis], window.dilations[axis])?;
+                let total =
+                    same_padding(&spatial[axis], kernel[axis], window.strides[axis], window.dilations[axis])?;
                 let (less, more) = (total / 2, total - total / 2);
                 let (low, high) = if auto == "SAME_UPPER" { (less, more) } else { (more, less) };
                 (window.low[axis], window.high[axis]) = (low, high);
@@ -77,7 +78,10 @@ fn same_padding(dim: &Dim, kernel: i64, stride: i64, dilation: i64) -> Outcome<i
         return Ok(extent - 1);
     }
     let dim = dim.known().ok_or_else(|| {
-        Fault::unsupported(format!("'auto_pad' needs a known dimension, found {dim}"), "bind it with --bind NAME=VALUE")
+        Fault::unsupported(
+            format!("'auto_pad' needs a known dimension, found {dim}"),
+            "bind it with --bind NAME=VALUE",
+        )
     })?;
     Ok((((dim + stride - 1) / stride - 1) * stride + extent - dim).max(0))
 }
@@ -86,7 +90,12 @@ fn same_padding(dim: &Dim, kernel: i64, stride: i64, dilation: i64) -> Outcome<i
 pub(super) fn kernel_of(node: &NodeContext, weight: ValueId) -> Outcome<Vec<i64>> {
     let shape = node.shape(weight);
     let sizes: Option<Vec<i64>> = shape.iter().skip(2).map(Dim::known).collect();
-    sizes.ok_or_else(|| Fault::unsupported(format!("the kernel must be known, found {}", node.ty(weight)), "bind its dimensions"))
+    sizes.ok_or_else(|| {
+        Fault::unsupported(
+            format!("the kernel must be known, found {}", node.ty(weight)),
+            "bind its dimensions",
+        )
+    })
 }
 
 fn spatial_of(node: &NodeContext, x: ValueId) -> Outcome<Vec<Dim>> {
@@ -141,7 +150,10 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
     let rank = spatial.len();
     let auto = node.text("auto_pad", "NOTSET")?;
     if node.has("output_shape") || auto.starts_with("SAME") {
-        return Err(Fault::unsupported("'output_shape' and 'auto_pad' are not supported", "give 'pads' and 'output_padding'"));
+        return Err(Fault::unsupported(
+            "'output_shape' and 'auto_pad' are not supported",
+            "give 'pads' and 'output_padding'",
+        ));
     }
     let window = window(node, &spatial, &kernel)?;
     let output = node.ints_attribute("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
@@ -163,7 +175,9 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
 fn pool(node: &mut NodeContext, function: &'static str) -> Made {
     let x = node.value(0)?;
     let spatial = spatial_of(node, x)?;
-    let kernel = node.ints_attribute("kernel_shape")?.ok_or_else(|| Fault::model("attribute 'kernel_shape' is missing"))?;
+    let kernel = node
+        .ints_attribute("kernel_shape")?
+        .ok_or_else(|| Fault::model("attribute 'kernel_shape' is missing"))?;
     let mut window = window(node, &spatial, kernel)?;
     if node.flag("ceil_mode", false)? {
         for axis in 0..spatial.len() {
@@ -190,7 +204,10 @@ fn pool(node: &mut NodeContext, function: &'static str) -> Made {
 /// Padding that `ceil_mode` adds, so that a last partial window counts; it must begin inside the input or its low padding.
 fn ceil_padding(dim: &Dim, kernel: i64, window: &Window, axis: usize) -> Outcome<i64> {
     let dim = dim.known().ok_or_else(|| {
-        Fault::unsupported(format!("'ceil_mode' needs a known dimension, found {dim}"), "bind it with --bind NAME=VALUE")
+        Fault::unsupported(
+            format!("'ceil_mode' needs a known dimension, found {dim}"),
+            "bind it with --bind NAME=VALUE",
+        )
     })?;
     let (stride, low, high) = (window.strides[axis], window.low[axis], window.high[axis]);
     let extent = (kernel - 1) * window.dilations[axis] + 1;
@@ -233,12 +250,18 @@ pub(super) fn causal_conv_with_state(node: &mut NodeContext) -> Made {
     node.equate("the state's length is not the kernel's less one", &node.dim(state, 2), &kept)?;
     let joined = node.concat(&[state, x], 2)?;
     let window = Window { strides: vec![1], dilations: vec![1], low: vec![0], high: vec![0] };
-    let groups = shape[1].known().ok_or_else(|| Fault::unsupported("the channels must be known", "bind them"))?;
+    let groups =
+        shape[1].known().ok_or_else(|| Fault::unsupported("the channels must be known", "bind them"))?;
     let y = convolve(node, joined, weight, bias, &window, groups)?;
     let y = match activation.as_str() {
         "none" | "" => y,
         "silu" | "swish" => node.unary(&core::SILU, y)?,
-        other => return Err(Fault::unsupported(format!("activation '{other}' is not supported"), "none and silu are")),
+        other => {
+            return Err(Fault::unsupported(
+                format!("activation '{other}' is not supported"),
+                "none and silu are",
+            ));
+        }
     };
     let state = node.slice_axis(joined, 2, &shape[2], &kept)?;
     node.many(&[y, state])

@@ -214,7 +214,11 @@ fn cast_to(node: &mut NodeContext, element: Element) -> Made {
     let rounding = node.text("round_mode", "up")?;
     let rounding = match rounding.as_str() {
         "up" | "down" | "nearest" => rounding,
-        other => return Err(Fault::model(format!("attribute 'round_mode' must be up, down or nearest, found '{other}'"))),
+        other => {
+            return Err(Fault::model(format!(
+                "attribute 'round_mode' must be up, down or nearest, found '{other}'"
+            )));
+        }
     };
     let y = node.make(&core::CAST, |op| {
         let op = op.operand(x).result(ty);
@@ -377,14 +381,15 @@ fn with_bias(node: &mut NodeContext, approximate: &'static str) -> Made {
 fn hard_sigmoid(node: &mut NodeContext) -> Made {
     let (alpha, beta) = (node.float("alpha", 0.2)?, node.float("beta", 0.5)?);
     let x = node.value(0)?;
-    let y = node.make(&core::HARD_SIGMOID, |op| op.operand(x).attribute("alpha", alpha).attribute("beta", beta))?;
+    let y =
+        node.make(&core::HARD_SIGMOID, |op| op.operand(x).attribute("alpha", alpha).attribute("beta", beta))?;
     node.one(y)
 }
 
 fn hard_swish(node: &mut NodeContext) -> Made {
     let x = node.value(0)?;
-    let gate =
-        node.make(&core::HARD_SIGMOID, |op| op.operand(x).attribute("alpha", 1.0 / 6.0).attribute("beta", 0.5))?;
+    let gate = node
+        .make(&core::HARD_SIGMOID, |op| op.operand(x).attribute("alpha", 1.0 / 6.0).attribute("beta", 0.5))?;
     let y = node.mul(x, gate)?;
     node.one(y)
 }
@@ -478,7 +483,9 @@ fn is_inf(node: &mut NodeContext) -> Made {
     let y = match result {
         Some(y) => y,
         // Neither sign is asked for: false everywhere.
-        None => node.binary_with(&core::COMPARE, x, x, Attributes::from([("predicate".into(), "lt".into())]))?,
+        None => {
+            node.binary_with(&core::COMPARE, x, x, Attributes::from([("predicate".into(), "lt".into())]))?
+        }
     };
     node.one(y)
 }

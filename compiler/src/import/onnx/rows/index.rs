@@ -50,7 +50,8 @@ fn gather_nd(node: &mut NodeContext) -> Made {
         let (a, b) = (node.dim(x, axis), node.dim(indices, axis));
         node.equate(&format!("batch dimension {axis} differs"), &a, &b)?;
     }
-    let y = node.make(&core::GATHER_ND, |op| op.operands(&[x, indices]).attribute("batch_dims", batch_dims))?;
+    let y =
+        node.make(&core::GATHER_ND, |op| op.operands(&[x, indices]).attribute("batch_dims", batch_dims))?;
     node.one(y)
 }
 
@@ -102,7 +103,10 @@ fn one_hot(node: &mut NodeContext) -> Made {
         node.reshape(part, &[])
     };
     if node.rank(values) != 1 || node.dim(values, 0) != Dim::Known(2) {
-        return Err(Fault::model(format!("input 2 (values) must hold off and on, found {}", node.ty(values))));
+        return Err(Fault::model(format!(
+            "input 2 (values) must hold off and on, found {}",
+            node.ty(values)
+        )));
     }
     let (off, on) = (pick(node, 0)?, pick(node, 1)?);
     let y = node.select(is_hot, on, off)?;

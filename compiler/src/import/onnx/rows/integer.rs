@@ -35,7 +35,10 @@ pub(super) static ROWS: &[Row] = &[
 /// The integer product with zero points taken off, i32.
 fn product(node: &mut NodeContext, a: ValueId, b: ValueId, zeros: [Option<ValueId>; 2]) -> Outcome<ValueId> {
     if node.rank(a) < 2 || node.rank(b) < 2 {
-        return Err(Fault::unsupported("integer products of vectors are not supported", "reshape them to matrices"));
+        return Err(Fault::unsupported(
+            "integer products of vectors are not supported",
+            "reshape them to matrices",
+        ));
     }
     node.matmul_dims(a, b)?;
     let mut zeros = zeros;

@@ -46,7 +46,10 @@ fn gemm(node: &mut NodeContext) -> Made {
 fn fused_matmul(node: &mut NodeContext) -> Made {
     for name in ["transBatchA", "transBatchB"] {
         if node.flag(name, false)? {
-            return Err(Fault::unsupported(format!("attribute '{name}' is not supported"), "export without ONNX Runtime's fusions"));
+            return Err(Fault::unsupported(
+                format!("attribute '{name}' is not supported"),
+                "export without ONNX Runtime's fusions",
+            ));
         }
     }
     let (mut a, mut b) = (node.value(0)?, node.value(1)?);
@@ -79,7 +82,9 @@ fn labels(text: &str, rank: Option<usize>, ellipsis: usize) -> Outcome<Vec<Label
     let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
     let letters = text.replace("...", "").chars().count();
     let width = match rank {
-        Some(rank) => rank.checked_sub(letters).ok_or_else(|| Fault::model(format!("'{text}' has more subscripts than axes")))?,
+        Some(rank) => rank
+            .checked_sub(letters)
+            .ok_or_else(|| Fault::model(format!("'{text}' has more subscripts than axes")))?,
         None => ellipsis,
     };
     let mut found = Vec::new();
@@ -109,7 +114,11 @@ fn einsum(node: &mut NodeContext) -> Made {
     };
     let texts: Vec<&str> = left.split(',').collect();
     if texts.len() != node.input_count() {
-        return Err(Fault::model(format!("equation '{equation}' has {} terms for {} inputs", texts.len(), node.input_count())));
+        return Err(Fault::model(format!(
+            "equation '{equation}' has {} terms for {} inputs",
+            texts.len(),
+            node.input_count()
+        )));
     }
     let mut terms = Vec::new();
     let mut ellipsis = 0;
@@ -119,7 +128,10 @@ fn einsum(node: &mut NodeContext) -> Made {
         ellipsis = ellipsis.max(labels.iter().filter(|label| matches!(label, Label::Ellipsis(_))).count());
         let unique: BTreeSet<&Label> = labels.iter().collect();
         if unique.len() != labels.len() {
-            return Err(Fault::unsupported(format!("equation '{equation}' takes a diagonal"), "use Gather or a mask instead"));
+            return Err(Fault::unsupported(
+                format!("equation '{equation}' takes a diagonal"),
+                "use Gather or a mask instead",
+            ));
         }
         terms.push(Term { value, labels });
     }
@@ -138,7 +150,9 @@ fn einsum(node: &mut NodeContext) -> Made {
     let needed: BTreeSet<Label> = output.iter().copied().collect();
     let so_far = sum_out(node, so_far, |label| needed.contains(label))?;
     if let Some(label) = output.iter().find(|label| !so_far.labels.contains(label)) {
-        return Err(Fault::model(format!("the output of equation '{equation}' names {label:?}, which no input has")));
+        return Err(Fault::model(format!(
+            "the output of equation '{equation}' names {label:?}, which no input has"
+        )));
     }
     let y = arrange(node, &so_far, &output)?;
     node.one(y)
@@ -149,7 +163,9 @@ fn implicit_output(terms: &[Term], ellipsis: usize) -> Vec<Label> {
     let all: Vec<Label> = terms.iter().flat_map(|term| term.labels.iter().copied()).collect();
     let mut letters: Vec<Label> = all
         .iter()
-        .filter(|label| matches!(label, Label::Letter(_)) && all.iter().filter(|other| other == label).count() == 1)
+        .filter(|label| {
+            matches!(label, Label::Letter(_)) && all.iter().filter(|other| other == label).count() == 1
+        })
         .copied()
         .collect();
     letters.sort();
@@ -178,13 +194,16 @@ fn contract(node: &mut NodeContext, a: Term, b: &Term, needed: &BTreeSet<Label>)
     let right = Term { value: b.value, labels: b.labels.clone() };
     let b = sum_out(node, right, |label| needed.contains(label) || a.labels.contains(label))?;
     let shared = |label: &&Label| a.labels.contains(label) && b.labels.contains(label);
-    let batch: Vec<Label> = a.labels.iter().filter(shared).filter(|label| needed.contains(label)).copied().collect();
-    let inner: Vec<Label> = a.labels.iter().filter(shared).filter(|label| !needed.contains(label)).copied().collect();
+    let batch: Vec<Label> =
+        a.labels.iter().filter(shared).filter(|label| needed.contains(label)).copied().collect();
+    let inner: Vec<Label> =
+        a.labels.iter().filter(shared).filter(|label| !needed.contains(label)).copied().collect();
     let rows: Vec<Label> = a.labels.iter().filter(|label| !shared(label)).copied().collect();
     let columns: Vec<Label> = b.labels.iter().filter(|label| !shared(label)).copied().collect();
     let left = grouped(node, &a, &batch, &rows, &inner)?;
     let right = grouped(node, &b, &batch, &inner, &columns)?;
-    let mut shape = node.broadcast_shape(&batch_dims(node, left, &batch), &batch_dims(node, right, &batch))?.to_vec();
+    let mut shape =
+        node.broadcast_shape(&batch_dims(node, left, &batch), &batch_dims(node, right, &batch))?.to_vec();
     let product = node.matmul(left, right)?;
     for (term, part) in [(&a, &rows), (&b, &columns)] {
         shape.extend(part.iter().map(|label| dim_of(node, term, label)));
@@ -203,7 +222,13 @@ fn dim_of(node: &NodeContext, term: &Term, label: &Label) -> Dim {
 }
 
 /// `[batch.., product of rows, product of columns]`.
-fn grouped(node: &mut NodeContext, term: &Term, batch: &[Label], rows: &[Label], columns: &[Label]) -> Outcome<ValueId> {
+fn grouped(
+    node: &mut NodeContext,
+    term: &Term,
+    batch: &[Label],
+    rows: &[Label],
+    columns: &[Label],
+) -> Outcome<ValueId> {
     let order = [batch, rows, columns].concat();
     let value = arrange(node, term, &order)?;
     let dims = node.shape(value);

@@ -8,7 +8,9 @@ use super::super::emit::Quantization;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, microsoft};
-use super::attention::{Heads, Rule, attend, join_heads, length_mask, rotate, split_heads, table_rows, with_past};
+use super::attention::{
+    Heads, Rule, attend, join_heads, length_mask, rotate, split_heads, table_rows, with_past,
+};
 use super::convolution::causal_conv_with_state;
 use super::movement::reshaped;
 use tilewright_ir::dialects::core;
@@ -50,7 +52,8 @@ fn rotary_embedding(node: &mut NodeContext) -> Made {
             0 => node.dim(x, 2).divide_exactly(&width).and_then(|count| count.known()),
             given => Some(given),
         };
-        let count = count.ok_or_else(|| Fault::model(format!("{} is no multiple of head size {width}", node.dim(x, 2))))?;
+        let count = count
+            .ok_or_else(|| Fault::model(format!("{} is no multiple of head size {width}", node.dim(x, 2))))?;
         split_heads(node, x, count)?
     } else {
         x
@@ -79,12 +82,18 @@ fn rotary_embedding(node: &mut NodeContext) -> Made {
 fn query_key_value(node: &mut NodeContext, heads: i64, groups: i64) -> Outcome<[ValueId; 3]> {
     let q = node.value(0)?;
     if let (Some(k), Some(v)) = (node.optional_value(1)?, node.optional_value(2)?) {
-        return Ok([split_heads(node, q, heads)?, split_heads(node, k, groups)?, split_heads(node, v, groups)?]);
+        return Ok([
+            split_heads(node, q, heads)?,
+            split_heads(node, k, groups)?,
+            split_heads(node, v, groups)?,
+        ]);
     }
     let count = groups.checked_mul(2).and_then(|both| both.checked_add(heads)).filter(|count| *count > 0);
     let width = node.shape(q).get(2).cloned().unwrap_or(Dim::Known(0));
     let size = count.and_then(|count| width.divide_exactly(&Dim::Known(count)));
-    let size = size.ok_or_else(|| Fault::model(format!("{width} does not split into {heads} heads and 2 x {groups} groups")))?;
+    let size = size.ok_or_else(|| {
+        Fault::model(format!("{width} does not split into {heads} heads and 2 x {groups} groups"))
+    })?;
     let (q_width, k_width) = (&size * &Dim::Known(heads), &size * &Dim::Known(groups));
     let starts = [(Dim::Known(0), q_width.clone(), heads), (q_width.clone(), k_width.clone(), groups)];
     let mut parts = Vec::new();
@@ -144,7 +153,10 @@ fn refuse_cache_quantization(node: &NodeContext) -> Outcome<()> {
     for name in ["k_quant_type", "v_quant_type"] {
         let kind = node.text(name, "NONE")?;
         if kind != "NONE" && !kind.is_empty() {
-            return Err(Fault::unsupported(format!("a quantised cache ({name} = {kind}) is not supported"), "export it as float"));
+            return Err(Fault::unsupported(
+                format!("a quantised cache ({name} = {kind}) is not supported"),
+                "export it as float",
+            ));
         }
     }
     Ok(())
@@ -155,9 +167,18 @@ fn multi_head_attention(node: &mut NodeContext) -> Made {
     let mut parts = Vec::new();
     for at in 0..3 {
         let hidden = node.optional_value(at)?;
-        let x = hidden.ok_or_else(|| Fault::unsupported("packed inputs are not supported", "give query, key and value apart"))?;
-        parts.push(if node.rank(x) == 3 { x } else if node.rank(x) == 4 && at > 0 { x } else {
-            return Err(Fault::unsupported("packed inputs are not supported", "give query, key and value apart"));
+        let x = hidden.ok_or_else(|| {
+            Fault::unsupported("packed inputs are not supported", "give query, key and value apart")
+        })?;
+        parts.push(if node.rank(x) == 3 {
+            x
+        } else if node.rank(x) == 4 && at > 0 {
+            x
+        } else {
+            return Err(Fault::unsupported(
+                "packed inputs are not supported",
+                "give query, key and value apart",
+            ));
         });
     }
     if let Some(bias) = node.optional_value(3)? {
@@ -193,7 +214,12 @@ fn multi_head_attention(node: &mut NodeContext) -> Made {
 }
 
 /// A padding mask: a length per batch `[b]`, or nonzero where a key is kept `[b, t]`.
-fn padding_mask(node: &mut NodeContext, mask: Option<ValueId>, padding: ValueId, keys: &Dim) -> Outcome<ValueId> {
+fn padding_mask(
+    node: &mut NodeContext,
+    mask: Option<ValueId>,
+    padding: ValueId,
+    keys: &Dim,
+) -> Outcome<ValueId> {
     let shape = node.shape(padding);
     match shape.as_slice() {
         [_] => length_mask(node, mask, padding, keys),
@@ -203,7 +229,10 @@ fn padding_mask(node: &mut NodeContext, mask: Option<ValueId>, padding: ValueId,
             let keep = node.reshape(keep, &[batch.clone(), one.clone(), one, length.clone()])?;
             super::attention::also_keep(node, mask, keep)
         }
-        _ => Err(Fault::unsupported(format!("a padding mask of {} is not supported", node.ty(padding)), "use [batch, keys]")),
+        _ => Err(Fault::unsupported(
+            format!("a padding mask of {} is not supported", node.ty(padding)),
+            "use [batch, keys]",
+        )),
     }
 }
 
@@ -218,8 +247,15 @@ fn unsigned(bits: i64) -> Option<Element> {
 }
 
 /// Packed bytes read as a matrix `[rows, columns]` of few bits.
-fn unpacked(node: &mut NodeContext, packed: &Operand, bits: i64, rows: i64, columns: i64) -> Outcome<Operand> {
-    let what = || Fault::model(format!("{} does not hold {rows} x {columns} numbers of {bits} bits", packed.ty()));
+fn unpacked(
+    node: &mut NodeContext,
+    packed: &Operand,
+    bits: i64,
+    rows: i64,
+    columns: i64,
+) -> Outcome<Operand> {
+    let what =
+        || Fault::model(format!("{} does not hold {rows} x {columns} numbers of {bits} bits", packed.ty()));
     if rows < 0 || columns < 0 {
         return Err(what());
     }
@@ -245,7 +281,10 @@ fn three_bits(node: &mut NodeContext, packed: &Operand, rows: i64, columns: i64)
     let dims = |dims: &[i64]| dims.iter().copied().map(Dim::Known).collect::<Vec<_>>();
     let value = node.data(packed)?;
     if columns % 8 != 0 {
-        return Err(Fault::unsupported(format!("{columns} numbers of 3 bits in a row are not supported"), "use a multiple of 8"));
+        return Err(Fault::unsupported(
+            format!("{columns} numbers of 3 bits in a row are not supported"),
+            "use a multiple of 8",
+        ));
     }
     let bytes = node.reshape(value, &dims(&[rows, columns / 8, 3]))?;
     let bytes = node.cast(bytes, Element::I32)?;
@@ -320,7 +359,10 @@ fn zero_points(node: &mut NodeContext, bits: i64, n: i64, blocks: i64, codes: Va
         return node.data(&given);
     }
     if bits == 3 {
-        return Err(Fault::unsupported("packed zero points of 3 bits are not supported", "give them as floats"));
+        return Err(Fault::unsupported(
+            "packed zero points of 3 bits are not supported",
+            "give them as floats",
+        ));
     }
     // Every row starts on a byte.
     let columns = (blocks * bits + 7) / 8 * 8 / bits;
@@ -373,14 +415,21 @@ fn gather_block_quantized(node: &mut NodeContext) -> Made {
     let gather_axis = node.axis("gather_axis", 0, rank)?;
     let quantize_axis = node.axis("quantize_axis", 1, rank)?;
     if rank != 2 || gather_axis != 0 || quantize_axis != 1 || block < 1 {
-        return Err(Fault::unsupported("only rows of a matrix with blocks along them are supported", "use axes 0 and 1"));
+        return Err(Fault::unsupported(
+            "only rows of a matrix with blocks along them are supported",
+            "use axes 0 and 1",
+        ));
     }
     let known = |axis: usize| {
-        table.shape()[axis].known().ok_or_else(|| Fault::unsupported("the table's shape must be known", "bind it"))
+        table.shape()[axis]
+            .known()
+            .ok_or_else(|| Fault::unsupported("the table's shape must be known", "bind it"))
     };
     let (rows, width) = (known(0)?, known(1)?);
     let codes = if is_packed {
-        let per_byte = if matches!(bits, 2 | 4 | 8) { 8 / bits } else {
+        let per_byte = if matches!(bits, 2 | 4 | 8) {
+            8 / bits
+        } else {
             return Err(Fault::unsupported(format!("{bits} bits are not supported"), "2, 4 and 8 bits are"));
         };
         unpacked(node, &table, bits, rows, width.saturating_mul(per_byte))?
@@ -388,7 +437,8 @@ fn gather_block_quantized(node: &mut NodeContext) -> Made {
         table.clone()
     };
     let codes = node.data(&codes)?;
-    let blocks = Dim::call(Function::FloorDiv, &(&node.dim(codes, 1) + &Dim::Known(block - 1)), &Dim::Known(block));
+    let blocks =
+        Dim::call(Function::FloorDiv, &(&node.dim(codes, 1) + &Dim::Known(block - 1)), &Dim::Known(block));
     node.equate("the number of scales in a row is not that of blocks", &blocks, &node.dim(scales, 1))?;
     let zero_points = match node.optional(3) {
         Some(points) if is_packed && bits < 8 => {

@@ -54,7 +54,9 @@ pub(super) fn reshaped(node: &mut NodeContext, x: &Operand, shape: &[Dim]) -> Ou
 fn reshape(node: &mut NodeContext) -> Made {
     let x = node.input(0)?;
     let wanted = match node.ints_attribute("shape")? {
-        Some(shape) if node.version < 5 => Symbolic::vector(shape.iter().map(|dim| Dim::Known(*dim)).collect()),
+        Some(shape) if node.version < 5 => {
+            Symbolic::vector(shape.iter().map(|dim| Dim::Known(*dim)).collect())
+        }
         _ => Some(node.dims(1)?),
     };
     let wanted = wanted.ok_or_else(|| Fault::model("the shape has too many dimensions"))?;
@@ -73,7 +75,9 @@ fn reshape(node: &mut NodeContext) -> Made {
                 open = Some(at);
                 Dim::Known(1)
             }
-            Some(value) if value < 0 => return Err(Fault::model(format!("the shape {} is not valid", text(&wanted.values)))),
+            Some(value) if value < 0 => {
+                return Err(Fault::model(format!("the shape {} is not valid", text(&wanted.values))));
+            }
             _ => dim.clone(),
         });
     }
@@ -103,9 +107,10 @@ fn rest_of(from: &Shape, shape: &[Dim]) -> Outcome<Dim> {
     }
     match (total.known(), others.known()) {
         (_, Some(0)) => Err(Fault::model(format!("cannot infer a dimension of shape {}", text(shape)))),
-        (Some(total), Some(others)) => {
-            Err(Fault::model(format!("{total} elements cannot be divided by {others} (shape {})", text(shape))))
-        }
+        (Some(total), Some(others)) => Err(Fault::model(format!(
+            "{total} elements cannot be divided by {others} (shape {})",
+            text(shape)
+        ))),
         _ => dims::call(Function::FloorDiv, &total, &others).ok_or_else(too_long),
     }
 }
@@ -120,8 +125,13 @@ fn squeeze(node: &mut NodeContext) -> Made {
         let what = format!("cannot squeeze axis {axis} of {}", x.ty());
         node.equate(&what, &x.shape()[*axis], &Dim::Known(1))?;
     }
-    let shape: Vec<Dim> =
-        x.shape().iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, dim)| dim.clone()).collect();
+    let shape: Vec<Dim> = x
+        .shape()
+        .iter()
+        .enumerate()
+        .filter(|(axis, _)| !axes.contains(axis))
+        .map(|(_, dim)| dim.clone())
+        .collect();
     Ok(vec![reshaped(node, &x, &shape)?])
 }
 
@@ -147,7 +157,9 @@ fn flatten(node: &mut NodeContext) -> Made {
     let x = node.input(0)?;
     let axis = node.int("axis", 1)?;
     let axis = if axis == x.rank() as i64 { x.rank() } else { axis_of(axis, x.rank())? };
-    let part = |dims: &[Dim]| dims::product(dims).ok_or_else(|| Fault::model("the element count is too long an expression"));
+    let part = |dims: &[Dim]| {
+        dims::product(dims).ok_or_else(|| Fault::model("the element count is too long an expression"))
+    };
     let shape = [part(&x.shape()[..axis])?, part(&x.shape()[axis..])?];
     Ok(vec![reshaped(node, &x, &shape)?])
 }
@@ -162,7 +174,9 @@ fn transpose(node: &mut NodeContext) -> Made {
     let mut sorted = permutation.clone();
     sorted.sort_unstable();
     if sorted != (0..rank).collect::<Vec<_>>() {
-        return Err(Fault::model(format!("attribute 'perm' = {permutation:?} is no permutation of {rank} axes")));
+        return Err(Fault::model(format!(
+            "attribute 'perm' = {permutation:?} is no permutation of {rank} axes"
+        )));
     }
     if let Some(result) = x.as_symbolic().and_then(|symbolic| symbolic.transpose(&permutation)) {
         return Ok(vec![Operand::symbolic(result)]);
@@ -218,7 +232,10 @@ fn tile(node: &mut NodeContext) -> Made {
         }
         apart.push(dim.clone());
         spread.push(dim.clone());
-        joined.push(dims::multiply(dim, repeat).ok_or_else(|| Fault::model("a dimension is too long an expression"))?);
+        joined.push(
+            dims::multiply(dim, repeat)
+                .ok_or_else(|| Fault::model("a dimension is too long an expression"))?,
+        );
     }
     let y = node.reshape(x, &apart)?;
     let y = node.broadcast(y, &spread)?;
@@ -232,12 +249,19 @@ fn depth_to_space(node: &mut NodeContext) -> Made {
     let is_column_first = node.text("mode", "DCR")? == "CRD";
     let b = Dim::Known(block);
     let depth = shape[1].divide_exactly(&Dim::Known(block.saturating_mul(block)));
-    let depth = depth.ok_or_else(|| Fault::model(format!("{} channels do not split into blocks of {block}", shape[1])))?;
+    let depth = depth
+        .ok_or_else(|| Fault::model(format!("{} channels do not split into blocks of {block}", shape[1])))?;
     let (height, width) = (shape[2].clone(), shape[3].clone());
     let (apart, permutation) = if is_column_first {
-        ([shape[0].clone(), depth.clone(), b.clone(), b.clone(), height.clone(), width.clone()], [0, 1, 4, 2, 5, 3])
+        (
+            [shape[0].clone(), depth.clone(), b.clone(), b.clone(), height.clone(), width.clone()],
+            [0, 1, 4, 2, 5, 3],
+        )
     } else {
-        ([shape[0].clone(), b.clone(), b.clone(), depth.clone(), height.clone(), width.clone()], [0, 3, 4, 1, 5, 2])
+        (
+            [shape[0].clone(), b.clone(), b.clone(), depth.clone(), height.clone(), width.clone()],
+            [0, 3, 4, 1, 5, 2],
+        )
     };
     let y = node.reshape(x, &apart)?;
     let y = node.transpose(y, &permutation)?;
@@ -250,7 +274,8 @@ fn space_to_depth(node: &mut NodeContext) -> Made {
     let shape = image_shape(node, x)?;
     let b = Dim::Known(block);
     let split = |dim: &Dim| {
-        dim.divide_exactly(&b).ok_or_else(|| Fault::model(format!("dimension {dim} does not split into blocks of {block}")))
+        dim.divide_exactly(&b)
+            .ok_or_else(|| Fault::model(format!("dimension {dim} does not split into blocks of {block}")))
     };
     let (height, width) = (split(&shape[2])?, split(&shape[3])?);
     let apart = [shape[0].clone(), shape[1].clone(), height.clone(), b.clone(), width.clone(), b.clone()];
@@ -263,7 +288,21 @@ fn space_to_depth(node: &mut NodeContext) -> Made {
 
 fn image_shape(node: &NodeContext, x: ValueId) -> Outcome<Shape> {
     let shape = node.shape(x);
-    if shape.len() == 4 { Ok(shape) } else { Err(Fault::model(format!("an image of rank 4 is needed, found {}", node.ty(x)))) }
+    if shape.len() == 4 {
+        Ok(shape)
+    } else {
+        Err(Fault::model(format!("an image of rank 4 is needed, found {}", node.ty(x))))
+    }
+}
+
+/// The smaller of an index and a length. An index that follows from symbols is taken to lie within a known length: `table[:seq]` of 512 rows
+/// asks for sequences of at most 512, and a longer one is an error of the run, not a short result.
+fn within(index: &Dim, length: &Dim) -> Option<Dim> {
+    if length.known().is_some() && index.known().is_none() {
+        Some(index.clone())
+    } else {
+        dims::smaller(index, length)
+    }
 }
 
 /// What a slice takes of one axis: its start counted from 0, and how many.
@@ -278,9 +317,15 @@ fn clamp_slice(dim: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<(Dim, Dim
         None => None,
     };
     if step > 0 {
-        let low = |at: &Dim| if is_far(at) && at.known()? < 0 { Some(zero.clone()) } else { dims::larger(&from_end(at)?, &zero) };
-        let start = dims::smaller(&low(start)?, dim)?;
-        let end = dims::smaller(&low(end)?, dim)?;
+        let low = |at: &Dim| {
+            if is_far(at) && at.known()? < 0 {
+                Some(zero.clone())
+            } else {
+                dims::larger(&from_end(at)?, &zero)
+            }
+        };
+        let start = within(&low(start)?, dim)?;
+        let end = within(&low(end)?, dim)?;
         let span = dims::larger(&dims::subtract(&end, &start)?, &zero)?;
         let raised = dims::add(&span, &Dim::Known(step.checked_sub(1)?))?;
         return Some((start, dims::call(Function::FloorDiv, &raised, &Dim::Known(step))?));
@@ -322,10 +367,12 @@ fn slice(node: &mut NodeContext) -> Made {
         if steps[at] == 0 {
             return Err(Fault::model("a step is 0"));
         }
-        let (start, length) = clamp_slice(&shape[axis], &starts[at], &ends[at], steps[at]).ok_or_else(|| {
-            let what = format!("slice {}..{} of dimension {} is undecided", starts[at], ends[at], shape[axis]);
-            Fault::unsupported(what, "bind the dimensions with --bind NAME=VALUE")
-        })?;
+        let (start, length) =
+            clamp_slice(&shape[axis], &starts[at], &ends[at], steps[at]).ok_or_else(|| {
+                let what =
+                    format!("slice {}..{} of dimension {} is undecided", starts[at], ends[at], shape[axis]);
+                Fault::unsupported(what, "bind the dimensions with --bind NAME=VALUE")
+            })?;
         all_starts[axis] = start;
         all_steps[axis] = steps[at];
         shape[axis] = length;
@@ -376,7 +423,8 @@ fn split(node: &mut NodeContext) -> Made {
                 node.operand(part)
             }
         });
-        start = dims::add(&start, size).ok_or_else(|| Fault::model("the parts are too long an expression"))?;
+        start =
+            dims::add(&start, size).ok_or_else(|| Fault::model("the parts are too long an expression"))?;
     }
     node.equate(&format!("the parts of a split along dimension {dim} do not add up"), &start, &dim)?;
     Ok(parts)
@@ -391,7 +439,10 @@ fn even_sizes(dim: &Dim, count: i64) -> Outcome<Vec<Dim>> {
         return Ok(vec![exact; count as usize]);
     }
     let Some(total) = dim.known() else {
-        return Err(Fault::unsupported(format!("cannot split dimension {dim} into {count} equal parts"), "bind it"));
+        return Err(Fault::unsupported(
+            format!("cannot split dimension {dim} into {count} equal parts"),
+            "bind it",
+        ));
     };
     let size = (total + count - 1) / count;
     Ok((0..count).map(|at| Dim::Known((total - at * size).clamp(0, size))).collect())
@@ -412,7 +463,9 @@ fn pad(node: &mut NodeContext) -> Made {
         (node.dims(1)?.values, fill.filter(|_| mode == "constant"))
     };
     let axes = match node.optional(3) {
-        Some(_) => node.known_ints(3)?.into_iter().map(|axis| axis_of(axis, rank)).collect::<Outcome<Vec<_>>>()?,
+        Some(_) => {
+            node.known_ints(3)?.into_iter().map(|axis| axis_of(axis, rank)).collect::<Outcome<Vec<_>>>()?
+        }
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * axes.len() {

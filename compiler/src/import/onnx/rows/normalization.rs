@@ -66,7 +66,8 @@ fn softmax(node: &mut NodeContext, def: &'static OpDef) -> Made {
 
 /// The shape with all axes from `axis` on made one.
 fn flat_from(shape: &[Dim], axis: usize) -> Outcome<Vec<Dim>> {
-    let last = dims::product(&shape[axis..]).ok_or_else(|| Fault::model("a dimension is too long an expression"))?;
+    let last =
+        dims::product(&shape[axis..]).ok_or_else(|| Fault::model("a dimension is too long an expression"))?;
     Ok(shape[..axis].iter().cloned().chain([last]).collect())
 }
 
@@ -105,7 +106,9 @@ fn normalize(
             None => y,
         }
     } else {
-        node.make(&core::LAYER_NORM, |op| op.operands(&[inner, gain]).maybe(bias).attribute("epsilon", epsilon))?
+        node.make(&core::LAYER_NORM, |op| {
+            op.operands(&[inner, gain]).maybe(bias).attribute("epsilon", epsilon)
+        })?
     };
     node.reshape(y, &shape)
 }
@@ -132,7 +135,10 @@ fn skip_normalization(node: &mut NodeContext, is_rms: bool) -> Made {
     let y = normalize(node, sum, axis, gain, beta, epsilon, is_rms)?;
     for output in [1, 2] {
         if node.wants(output) {
-            return Err(Fault::unsupported(format!("output {output} is not supported"), "it is for training only"));
+            return Err(Fault::unsupported(
+                format!("output {output} is not supported"),
+                "it is for training only",
+            ));
         }
     }
     node.many(&[y, y, y, sum])

@@ -41,9 +41,8 @@ fn parameters(node: &mut NodeContext, of: ValueId) -> Outcome<Quantization> {
         return Ok(Quantization { scale, zero_point, axis: Some(axis), block: 0 });
     }
     // Blocked without a block size: it follows from the shapes.
-    let block = (node.rank(scale) == rank).then(|| {
-        Dim::call(Function::FloorDiv, &node.dim(of, axis), &node.dim(scale, axis)).known()
-    });
+    let block = (node.rank(scale) == rank)
+        .then(|| Dim::call(Function::FloorDiv, &node.dim(of, axis), &node.dim(scale, axis)).known());
     match block.flatten().filter(|block| *block > 0) {
         Some(block) => Ok(Quantization { scale, zero_point, axis: Some(axis), block }),
         None => Err(Fault::model(format!("scales {} do not fit {}", node.ty(scale), node.ty(of)))),
@@ -92,9 +91,9 @@ fn dynamic_quantize_linear(node: &mut NodeContext) -> Made {
     let start = node.binary(&core::DIV, smallest, scale)?;
     let start = node.unary(&core::NEG, start)?;
     let rounded = node.make(&core::ROUND, |op| op.operand(start).attribute("mode", "half_even"))?;
-    let clamped = node.make(&core::CLAMP, |op| op.operand(rounded).attribute("min", 0.0).attribute("max", 255.0))?;
+    let clamped =
+        node.make(&core::CLAMP, |op| op.operand(rounded).attribute("min", 0.0).attribute("max", 255.0))?;
     let zero_point = node.cast(clamped, Element::U8)?;
     let y = node.quantize(x, &Quantization::per_tensor(scale, Some(zero_point)), Element::U8)?;
     node.many(&[y, scale, zero_point])
 }
-

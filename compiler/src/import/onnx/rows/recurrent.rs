@@ -103,9 +103,13 @@ fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
     let (length, batch) = (node.dim(x, 0), node.dim(x, 1));
     if let Some(lengths) = node.optional(4) {
         let known = super::super::fold::constant(&node.module, &lengths);
-        let is_full = known.zip(length.known()).is_some_and(|(found, s)| found.ints().iter().all(|value| *value == s));
+        let is_full =
+            known.zip(length.known()).is_some_and(|(found, s)| found.ints().iter().all(|value| *value == s));
         if !is_full {
-            return Err(Fault::unsupported("sequences of different lengths are not supported", "export without sequence_lens"));
+            return Err(Fault::unsupported(
+                "sequences of different lengths are not supported",
+                "export without sequence_lens",
+            ));
         }
     }
     let (mut outputs, mut hiddens, mut cells) = (Vec::new(), Vec::new(), Vec::new());
@@ -115,7 +119,8 @@ fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
         if *backwards {
             all = reverse(node, all, 0, &length)?;
         }
-        for (value, into, axis) in [(all, &mut outputs, 1), (hidden, &mut hiddens, 0), (last, &mut cells, 0)] {
+        for (value, into, axis) in [(all, &mut outputs, 1), (hidden, &mut hiddens, 0), (last, &mut cells, 0)]
+        {
             let mut shape = node.shape(value).to_vec();
             shape.insert(axis, Dim::Known(1));
             into.push(node.reshape(value, &shape)?);
@@ -221,7 +226,12 @@ fn run(node: &mut NodeContext, cell: Cell, parts: &Direction, backwards: bool) -
 }
 
 /// input + h R + b.
-fn with_recurrent(node: &mut NodeContext, parts: &Direction, from_input: ValueId, hidden: ValueId) -> Outcome<ValueId> {
+fn with_recurrent(
+    node: &mut NodeContext,
+    parts: &Direction,
+    from_input: ValueId,
+    hidden: ValueId,
+) -> Outcome<ValueId> {
     let own = node.matmul(hidden, parts.recurrent)?;
     let sum = node.add(from_input, own)?;
     match parts.bias {

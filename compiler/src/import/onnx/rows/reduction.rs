@@ -119,8 +119,12 @@ fn log_sum_exp(node: &mut NodeContext) -> Made {
     let mut y = node.add(log, largest)?;
     if !keep_dims {
         let shape = node.shape(y);
-        let kept: Vec<Dim> =
-            shape.iter().enumerate().filter(|(at, _)| !axes.contains(at)).map(|(_, dim)| dim.clone()).collect();
+        let kept: Vec<Dim> = shape
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !axes.contains(at))
+            .map(|(_, dim)| dim.clone())
+            .collect();
         y = node.reshape(y, &kept)?;
     }
     node.one(y)

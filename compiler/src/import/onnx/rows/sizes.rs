@@ -43,7 +43,10 @@ fn constant(node: &mut NodeContext) -> Made {
     }
     for name in ["value_string", "value_strings", "sparse_value"] {
         if node.has(name) {
-            return Err(Fault::unsupported(format!("attribute '{name}' is not supported"), "only dense numbers are"));
+            return Err(Fault::unsupported(
+                format!("attribute '{name}' is not supported"),
+                "only dense numbers are",
+            ));
         }
     }
     Err(Fault::model("attribute 'value' is missing"))
@@ -117,7 +120,9 @@ fn shape(node: &mut NodeContext) -> Made {
 
 fn size(node: &mut NodeContext) -> Made {
     let count = dims::product(node.input(0)?.shape());
-    let count = count.ok_or_else(|| Fault::unsupported("the element count is too long an expression", "bind dimensions"))?;
+    let count = count.ok_or_else(|| {
+        Fault::unsupported("the element count is too long an expression", "bind dimensions")
+    })?;
     Ok(vec![Operand::symbolic(Symbolic::scalar(count))])
 }
 
@@ -133,13 +138,18 @@ fn range(node: &mut NodeContext) -> Made {
     };
     let (start, limit, delta) = (scalar(node, 0)?, scalar(node, 1)?, scalar(node, 2)?);
     if let (Some(start), Some(limit), Some(delta)) = (&start, &limit, &delta) {
-        let step = delta.known().filter(|step| *step != 0).ok_or_else(|| Fault::model("the step must be a number but 0"))?;
+        let step = delta
+            .known()
+            .filter(|step| *step != 0)
+            .ok_or_else(|| Fault::model("the step must be a number but 0"))?;
         let length = range_length(start, limit, step);
-        let length = length.ok_or_else(|| Fault::unsupported("the length is too long an expression", "bind dimensions"))?;
+        let length = length
+            .ok_or_else(|| Fault::unsupported("the length is too long an expression", "bind dimensions"))?;
         if let Some(count) = length.known().filter(|count| *count <= ELEMENTS_MAX as i64) {
             let values: Option<Vec<Dim>> =
                 (0..count).map(|at| dims::add(start, &Dim::Known(at.saturating_mul(step)))).collect();
-            if let Some(result) = values.and_then(|values| Symbolic::new(element, &[count as usize], values)) {
+            if let Some(result) = values.and_then(|values| Symbolic::new(element, &[count as usize], values))
+            {
                 return Ok(vec![Operand::symbolic(result)]);
             }
         }
@@ -163,7 +173,8 @@ fn range_length(start: &Dim, limit: &Dim, step: i64) -> Option<Dim> {
 fn ramp(node: &mut NodeContext, element: Element, length: Dim) -> Made {
     let mut y = node.iota(element, &[length], 0)?;
     let is = |node: &NodeContext, at: usize, value: i64| {
-        node.optional(at).and_then(|operand| operand.as_symbolic()).and_then(|s| s.known()) == Some(vec![value])
+        node.optional(at).and_then(|operand| operand.as_symbolic()).and_then(|s| s.known())
+            == Some(vec![value])
     };
     if !is(node, 2, 1) {
         let step = scalar_data(node, 2)?;
@@ -186,7 +197,9 @@ fn float_range(node: &mut NodeContext, element: Element) -> Made {
     let mut parts = Vec::new();
     for at in 0..3 {
         let tensor = node.known_tensor(at)?;
-        parts.push(tensor.floats().first().copied().ok_or_else(|| Fault::model(format!("input {at} is empty")))?);
+        parts.push(
+            tensor.floats().first().copied().ok_or_else(|| Fault::model(format!("input {at} is empty")))?,
+        );
     }
     let length = ((parts[1] - parts[0]) / parts[2]).ceil().max(0.0);
     if !length.is_finite() || length > i64::from(i32::MAX) as f64 {
