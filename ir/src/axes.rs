@@ -7,14 +7,15 @@
 //! .. m k, .. k n -> .. m n; reduce k
 //! .. k, k n, n, @1, @1 -> .. n; reduce k | transpose_weight: .. k, n k, n, @1, @1 -> .. n; reduce k
 //! b h s d, b g t d, b g t e, b h s t, h -> b h s e; reduce d t; group g of h
-//! n c s*, o i w*, o -> n o s*; reduce c i w*; window s* w*
+//! n c s*, o i w*, o -> n o s*; reduce i w*; window s* w*; spread c of i
 //! .. -> ..; whole {axis}
 //! ```
 //!
 //! Terms stand for operands and results in order, words of a term for dimensions, aligned at the end (numpy). `..` is the leading
 //! axes that all terms with it share; `s*` a run of axes. `@1` is a scale or zero point of operand 1 by the attributes `axis` and
 //! `block`. `{axis}` names axes of `..` by an attribute. After `|` follows what holds when a truth attribute is set. `window s* w*`:
-//! operands are read around `s` at distances `w`. `group g of h`: g is h divided by a whole number.
+//! operands are read around `s` at distances `w`. `group g of h`: g is h divided by a whole number. `spread c of i`: c is i times a
+//! whole number, and which of the runs of i is read follows from another axis (the groups of a convolution).
 
 use crate::dim::Dim;
 use crate::op_def::{AttributeRule, OpDef, Signature, normalize_axis};
@@ -65,6 +66,8 @@ pub struct Pattern {
     pub window: Vec<String>,
     /// `(g, h)`: axis g is axis h divided by a whole number.
     pub groups: Vec<(String, String)>,
+    /// `(c, i)`: axis c is axis i times a whole number.
+    pub spreads: Vec<(String, String)>,
 }
 
 fn words(text: &str) -> Result<Term, String> {
@@ -109,6 +112,7 @@ fn pattern(text: &str) -> Result<Pattern, String> {
                 found.window = names.iter().map(|name| name.trim_end_matches('*').to_string()).collect();
             }
             ["group", part, "of", whole] => found.groups.push((part.to_string(), whole.to_string())),
+            ["spread", wide, "of", run] => found.spreads.push((wide.to_string(), run.to_string())),
             _ => return Err(format!("cannot read the clause '{}'", clause.trim())),
         }
     }
@@ -178,8 +182,8 @@ pub fn check(def: &OpDef) -> Result<(), String> {
                 _ => {}
             }
         }
-        for name in pattern.window.iter().chain(pattern.groups.iter().flat_map(|(part, whole)| [part, whole]))
-        {
+        let pairs = pattern.groups.iter().chain(&pattern.spreads).flat_map(|(part, whole)| [part, whole]);
+        for name in pattern.window.iter().chain(pairs) {
             if !knows(name) {
                 return Err(format!("no operand has axis '{name}'"));
             }
@@ -230,6 +234,13 @@ pub enum DimUse {
         axis: usize,
         /// Places per group; `None` when it cannot be told.
         members: Option<Dim>,
+    },
+    /// Index = place on that axis + its extent * a number that follows from another axis: the same when `runs` is 1.
+    Spread {
+        /// The axis.
+        axis: usize,
+        /// How many runs of the axis the dimension has; `None` when it cannot be told.
+        runs: Option<Dim>,
     },
     /// Index = place on that axis divided by the block size.
     Block {
@@ -361,6 +372,14 @@ impl<'a> Resolver<'a> {
                 uses.push(DimUse::Group { axis, members: self.axes[axis].extent.divide_exactly(dim) });
                 continue;
             }
+            if let Some((_, run)) = self.pattern.spreads.iter().find(|(wide, _)| wide == name) {
+                let axis = self.spread_axis(run)?;
+                uses.push(match dim.divide_exactly(&self.axes[axis].extent) {
+                    Some(Dim::Known(1)) => DimUse::Axis(axis),
+                    runs => DimUse::Spread { axis, runs },
+                });
+                continue;
+            }
             let kind = self.kind(name);
             let axis = self.axes.iter().position(|axis| axis.name == *name).unwrap_or_else(|| {
                 self.axes.push(Axis { name: name.clone(), extent: dim.clone(), kind });
@@ -388,6 +407,21 @@ impl<'a> Resolver<'a> {
             });
         }
         Ok(uses)
+    }
+
+    /// The axis that a wider dimension has runs of; its extent is that of the first operand that shows it plainly.
+    fn spread_axis(&mut self, name: &str) -> Result<usize, String> {
+        if let Some(axis) = self.axes.iter().position(|axis| axis.name == name) {
+            return Ok(axis);
+        }
+        let extent = self.pattern.operands.iter().enumerate().find_map(|(slot, term)| {
+            let Term::Words(words) = term else { return None };
+            let at = words.iter().position(|word| *word == Word::Axis(name.into()))?;
+            self.signature.tensor(slot)?.shape.get(at).cloned()
+        });
+        let extent = extent.ok_or_else(|| format!("no operand has axis '{name}'"))?;
+        self.axes.push(Axis { name: name.into(), extent, kind: self.kind(name) });
+        Ok(self.axes.len() - 1)
     }
 
     /// A scale or zero point of an operand whose dimensions follow `of`.
@@ -487,7 +521,9 @@ mod tests {
         let attributes = [("operandSegmentSizes", Attribute::Segments([1, 1, 0].into()))];
         let found =
             resolve(&core::CONVOLUTION, &[&[1, 3, 8, 8], &[16, 3, 3, 3]], &attributes, &[&[1, 16, 6, 6]]);
-        assert_eq!(found.operands[0][2..], [DimUse::Window(2), DimUse::Window(3)]);
+        let [_, channels, rows, columns] = &found.operands[0][..] else { panic!("rank 4") };
+        assert_eq!((channels, rows), (&DimUse::Axis(found.axis("i").unwrap()), &DimUse::Window(2)));
+        assert_eq!(columns, &DimUse::Window(3));
         assert_eq!(found.axes[2], Axis { name: "s0".into(), extent: Dim::Known(6), kind: AxisKind::Window });
         let attributes = [("axes", Attribute::ints(&[-1])), ("keep_dims", Attribute::Bool(false))];
         let found = resolve(&core::REDUCE_SUM, &[&[2, 5]], &attributes, &[&[2]]);
@@ -495,6 +531,15 @@ mod tests {
         assert_eq!(found.results[0], [DimUse::Axis(0)]);
         let found = resolve(&core::SOFTMAX, &[&[2, 5]], &[("axis", Attribute::Int(-1))], &[&[2, 5]]);
         assert_eq!(axes(&found), "..0=2 Parallel, ..1=5 Whole");
+    }
+
+    #[test]
+    fn grouped_channels_are_counted_once() {
+        let attributes =
+            [("operandSegmentSizes", Attribute::Segments([1, 1, 0].into())), ("groups", Attribute::Int(2))];
+        let found = resolve(&core::CONVOLUTION, &[&[1, 6, 8], &[16, 3, 3]], &attributes, &[&[1, 16, 6]]);
+        assert_eq!(axes(&found), "n=1 Parallel, i=3 Reduce, s0=6 Window, o=16 Parallel, w0=3 Reduce");
+        assert_eq!(found.operands[0][1], DimUse::Spread { axis: 1, runs: Some(Dim::Known(2)) });
     }
 
     #[test]
