@@ -22,8 +22,10 @@ use tilewright_ir::module::OpId;
 /// One matrix product: x [batch.., m, k] times w [batch.., k, n].
 #[derive(Clone, Debug)]
 pub struct Product {
-    /// Left operand, in DRAM or SRAM.
+    /// Left operand.
     pub x: View,
+    /// Whether x lies in SRAM already.
+    pub x_is_resident: bool,
     /// Right operand; a transposed weight comes with permuted strides.
     pub w: View,
     /// [blocks, n], for a quantised w.
@@ -47,10 +49,12 @@ pub struct Product {
 pub enum Home {
     /// In memory, broadcast to [batch.., m, n].
     Input(View),
-    /// In SRAM only.
+    /// In SRAM only, a tile at a time.
     Inner(Element),
-    /// Goes to memory (or to a whole buffer in SRAM), [batch.., m, n].
+    /// Goes to memory, [batch.., m, n].
     Output(View),
+    /// In SRAM as a whole, [m, n], read or written there.
+    Resident(View),
 }
 
 /// An elementwise op on values of a cluster.
@@ -191,7 +195,7 @@ impl Cluster {
         };
         let k_axis: &[usize] = if depth.is_cut { &[k] } else { &[] };
         for product in &self.products {
-            if !super::nest::is_on_chip(context, &product.x) {
+            if !product.x_is_resident {
                 add(Flow::Load, &product.x, &[&[m], k_axis].concat(), fixed_k);
             }
             add(Flow::Load, &product.w, &[&[n], k_axis].concat(), fixed_k);
@@ -214,7 +218,7 @@ impl Cluster {
                     view.element = *element;
                     add(Flow::Hold, &view, &[m, n], 1);
                 }
-                Home::Output(view) if super::nest::is_on_chip(context, view) => {}
+                Home::Resident(_) => {}
                 Home::Output(view) => add(Flow::Store, view, &[m, n], 1),
             }
         }
@@ -240,6 +244,11 @@ impl Cluster {
         let mut swapped = all.clone();
         swapped.swap(m, n);
         Ok(Problem { axes, operands, work, orders: vec![all, swapped], fixed_sram_bytes: 0 })
+    }
+
+    fn is_written(&self, value: usize) -> bool {
+        self.products.iter().any(|product| product.result == value)
+            || self.epilogue.iter().any(|node| node.result == value)
     }
 
     fn result_dims(&self) -> Vec<Dim> {
@@ -302,7 +311,12 @@ impl Cluster {
         let mut homes = Vec::new();
         for value in &self.values {
             homes.push(match value {
-                Home::Input(view) => Tile::Load(load(Tiled::new(view.clone(), &follow(&[m, n])))),
+                // What lies in SRAM is cut in place, never copied: as a result if a product writes it, else as a load.
+                Home::Resident(view) if self.is_written(homes.len()) => {
+                    results.push(Tiled::new(view.clone(), &follow(&[m, n])));
+                    Tile::Result(results.len() - 1)
+                }
+                Home::Input(view) | Home::Resident(view) => Tile::Load(load(Tiled::new(view.clone(), &follow(&[m, n])))),
                 Home::Inner(element) => Tile::Scratch(*element),
                 Home::Output(view) => {
                     results.push(Tiled::new(view.clone(), &follow(&[m, n])));

@@ -7,7 +7,10 @@
 pub mod cluster;
 pub mod elementwise;
 pub mod group;
+pub mod kernel;
 pub mod machine;
 pub mod nest;
+pub mod rows;
+pub mod rows_schedule;
 pub mod tile_op;
 pub mod tile_search;
