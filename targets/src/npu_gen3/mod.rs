@@ -1,5 +1,9 @@
 //! `npu-gen3`: the open reference NPU. What the machine is, says `ISA.md` in this folder; how each op runs on it, the files here.
 //!
+//! [`nest`] is the double-buffered tile loop that everything runs in, [`tile_search`] finds tile sizes, [`tile_op`] computes one op on
+//! tiles. On these stand the families: [`elementwise`] and [`group`] on the vector engine, [`cluster`] with [`matmul`], [`rows`] and
+//! [`rows_schedule`] around matrix products.
+//!
 //! ```text
 //! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
 //! ```
@@ -9,8 +13,48 @@ pub mod elementwise;
 pub mod group;
 pub mod kernel;
 pub mod machine;
+pub mod matmul;
 pub mod nest;
 pub mod rows;
 pub mod rows_schedule;
 pub mod tile_op;
 pub mod tile_search;
+
+use crate::lowering::Lowering;
+use crate::target::Target;
+
+/// The target.
+pub static NPU_GEN3: Target = Target {
+    name: "npu-gen3",
+    doc: "The open reference NPU: two DMA engines, a matrix and a vector engine on 1 MiB of SRAM. A model of a class of hardware \
+          with figures from public sources, documented as an ISA page; it is no vendor's chip.",
+    machine: machine::machine,
+    lowerings: &LOWERINGS,
+};
+
+static PARTS: [&[Lowering]; 3] = [rows::LOWERINGS, matmul::LOWERINGS, elementwise::LOWERINGS];
+static LOWERINGS: [Lowering; row_count()] = all_rows();
+
+const fn row_count() -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+}
+
+const fn all_rows() -> [Lowering; row_count()] {
+    let mut rows = [PARTS[0][0]; row_count()];
+    let (mut at, mut part) = (0, 0);
+    while part < PARTS.len() {
+        let mut row = 0;
+        while row < PARTS[part].len() {
+            rows[at] = PARTS[part][row];
+            at += 1;
+            row += 1;
+        }
+        part += 1;
+    }
+    rows
+}
