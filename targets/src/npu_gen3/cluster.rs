@@ -510,13 +510,7 @@ impl Body for ClusterBody<'_> {
                 }
                 (None, Some(function)) => tile_op::unary(context, function, result, sum)?,
                 (None, None) if sum == result => {}
-                (None, None) if sum.element == result.element => {
-                    tile_op::unary(context, "copy", result, sum)?
-                }
-                (None, None) => {
-                    let command = context.command(&tile::CONVERT, engine::VECTOR).view(result).view(sum);
-                    command.attribute("saturate", false).attribute("rounding", "half_even").emit()?;
-                }
+                (None, None) => tile_op::convert(context, result, sum)?,
             }
         }
         for node in &self.cluster.epilogue {

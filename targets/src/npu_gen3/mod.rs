@@ -8,6 +8,7 @@
 //! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
 //! ```
 
+pub mod attention;
 pub mod cluster;
 pub mod elementwise;
 pub mod group;
@@ -32,7 +33,8 @@ pub static NPU_GEN3: Target = Target {
     lowerings: &LOWERINGS,
 };
 
-static PARTS: [&[Lowering]; 3] = [rows::LOWERINGS, matmul::LOWERINGS, elementwise::LOWERINGS];
+static PARTS: [&[Lowering]; 4] =
+    [rows::LOWERINGS, matmul::LOWERINGS, attention::LOWERINGS, elementwise::LOWERINGS];
 static LOWERINGS: [Lowering; row_count()] = all_rows();
 
 const fn row_count() -> usize {

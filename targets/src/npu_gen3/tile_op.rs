@@ -108,3 +108,12 @@ pub fn binary(
 ) -> Result<(), String> {
     OpCommand::binary(function).emit(context, engine::VECTOR, result, &[Some(a.clone()), Some(b.clone())])
 }
+
+/// The same values in the result's element type: floats to floats round to nearest.
+pub fn convert(context: &mut LoweringContext, result: &View, x: &View) -> Result<(), String> {
+    if result.element == x.element {
+        return unary(context, "copy", result, x);
+    }
+    let command = context.command(&tile::CONVERT, engine::VECTOR).view(result).view(x);
+    command.attribute("saturate", false).attribute("rounding", "half_even").emit()
+}

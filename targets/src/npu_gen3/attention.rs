@@ -1,0 +1,279 @@
+//! Flash attention: per batch and key head all query heads of the group together, keys and values streamed once per query tile.
+//!
+//! The running maximum, sum and weighted values of a query tile live in the accumulators while key tiles pass (Dao 2023,
+//! arXiv:2307.08691). Keys and values may lie in state buffers with the context's capacity as strides; their number may be a register.
+//!
+//! ```text
+//! for b, g, queries: fill; for keys: transfer k, v, mask; attention; finish; transfer o
+//! ```
+
+use super::kernel::Kernel;
+use super::machine::{limits, macs_per_cycle};
+use super::nest::{Body, Nest, Tiled, Tiles};
+use super::tile_op;
+use super::tile_search::{Axis, Flow, Operand, Problem, Work, search};
+use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject, engine, space};
+use crate::view::View;
+use tilewright_ir::attribute::Attribute;
+use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
+use tilewright_ir::module::OpId;
+
+/// Rows of this file.
+pub static LOWERINGS: &[Lowering] = &[
+    Lowering { subject: Subject::Kernel("attention"), place: place_kernel, lower: lower_kernel },
+    Lowering { subject: Subject::Op(&core::ATTENTION), place, lower: lower_kernel },
+];
+
+fn place_kernel(context: &PlaceContext) -> Result<(), String> {
+    let block = context.module.entry(context.op, 0);
+    let op = context.module.block(block).ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
+    place(&PlaceContext { op: *op.ok_or("a kernel without its attention")?, ..*context })
+}
+
+fn place(context: &PlaceContext) -> Result<(), String> {
+    let (q, k) = (context.operand(0).ok_or("q is no tensor")?, context.operand(1).ok_or("k is no tensor")?);
+    if q.element == Element::F64 {
+        return Err("the matrix engine has no f64".into());
+    }
+    if q.shape[1].known().is_none() || k.shape[1].known().is_none() {
+        return Err("the number of heads is not known".into());
+    }
+    let attributes = &context.operation().attributes;
+    let causal = attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
+    let window = attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1);
+    if window == 0 || window > 0 && !causal {
+        return Err("a window without a causal limit".into());
+    }
+    Ok(())
+}
+
+fn lower_kernel(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let kernel = Kernel::open(context, op)?;
+    let inner = *kernel.ops.first().ok_or("a kernel without its attention")?;
+    let result = kernel.outputs.get(&context.result(inner, 0)).cloned();
+    lower(context, inner, &result.ok_or("the attention's result does not leave its kernel")?)
+}
+
+/// Axes of the nest.
+const BATCH: usize = 0;
+const HEAD: usize = 1;
+const QUERY: usize = 2;
+const KEY: usize = 3;
+
+fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), String> {
+    let (q, k, v) = (context.operand(op, 0)?, context.operand(op, 1)?, context.operand(op, 2)?);
+    let (mask, sinks) = (context.optional(op, 3)?, context.optional(op, 4)?);
+    if result.dims.contains(&Dim::Known(0)) {
+        return Ok(());
+    }
+    let heads = q.dims[1].known().ok_or("the number of heads is not known")?;
+    let group = heads / k.dims[1].known().ok_or("the number of key heads is not known")?.max(1);
+    // [b, h, ..] becomes [b, g, r, ..]: r query heads share a key head.
+    let grouped = |view: &View| view.split(1, group).ok_or("query heads are no multiple of key heads");
+    let full_mask: Vec<Dim> = [&q.dims[..3], &[k.dims[2].clone()]].concat();
+    let mask = mask.map(|mask| grouped(&mask.broadcast_to(&full_mask))).transpose()?;
+    let sinks = sinks.map(|sinks| sinks.split(0, group).ok_or("query heads are no multiple of key heads"));
+    let query_axes = [Some(BATCH), Some(HEAD), None, Some(QUERY), None];
+    let key_axes = [Some(BATCH), Some(HEAD), Some(KEY), None];
+    let mut loads = vec![
+        Tiled::new(grouped(&q)?, &query_axes),
+        Tiled::new(k.clone(), &key_axes),
+        Tiled::new(v.clone(), &key_axes),
+    ];
+    let mut add = |tiled: Tiled| {
+        loads.push(tiled);
+        loads.len() - 1
+    };
+    let mask = mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
+    let sinks = sinks.transpose()?.map(|sinks| add(Tiled::new(sinks, &[Some(HEAD), None])));
+    let problem = problem(context, &q, &v, &loads, mask, group)?;
+    let plan = search(&problem, limits(context)).map_err(|error| error.to_string())?;
+    let nest = Nest {
+        extents: vec![q.dims[0].clone(), k.dims[1].clone(), q.dims[2].clone(), k.dims[2].clone()],
+        tiles: plan.tiles.iter().map(|tile| *tile as i64).collect(),
+        order: plan.order,
+        loads,
+        results: vec![Tiled::new(grouped(result)?, &query_axes)],
+        is_pipelined: true,
+    };
+    let attributes = &context.op(op).attributes;
+    let float = |name: &str, default: f64| attributes.get(name).and_then(Attribute::as_float).unwrap_or(default);
+    let is_causal = attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
+    let mut body = Flash {
+        scale: float("scale", 1.0),
+        softcap: float("softcap", 0.0),
+        // Position i sees keys up to i + keys - queries.
+        causal_shift: is_causal.then(|| &k.dims[2] - &q.dims[2]),
+        window: attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1).max(0),
+        group,
+        mask,
+        sinks,
+        value_width: v.dims[3].clone(),
+        state: None,
+    };
+    nest.run(context, &mut body)
+}
+
+fn problem(
+    context: &LoweringContext,
+    q: &View,
+    v: &View,
+    loads: &[Tiled],
+    mask: Option<usize>,
+    group: i64,
+) -> Result<Problem, String> {
+    let maximum = |dim: &Dim| context.maximum(dim).map(|value| value.max(1) as u64);
+    let (d, e) = (maximum(&q.dims[3])?, maximum(&v.dims[3])?);
+    let rows = group as u64;
+    let bits = q.element.bits() as u64;
+    let fixed = |flow: Flow, axes: &[usize], bits: u64, fixed: u64| {
+        let mut operand = Operand::new(flow, axes, bits);
+        operand.fixed = fixed;
+        operand
+    };
+    let mut operands = vec![
+        fixed(Flow::Load, &[BATCH, HEAD, QUERY], bits, rows * d),
+        fixed(Flow::Load, &[BATCH, HEAD, KEY], bits, d),
+        fixed(Flow::Load, &[BATCH, HEAD, KEY], bits, e),
+        fixed(Flow::Store, &[BATCH, HEAD, QUERY], bits, rows * e),
+        fixed(Flow::Accumulate, &[QUERY], 32, rows * e),
+        fixed(Flow::Accumulate, &[QUERY], 32, rows),
+        fixed(Flow::Accumulate, &[QUERY], 32, rows),
+    ];
+    if let Some(mask) = mask {
+        let view = &loads[mask].view;
+        let follows = [(0, BATCH), (1, HEAD), (3, QUERY), (4, KEY)];
+        let axes: Vec<usize> =
+            follows.iter().filter(|(dim, _)| view.strides[*dim] != 0).map(|(_, axis)| *axis).collect();
+        let repeats = if view.strides[2] == 0 { 1 } else { rows };
+        operands.push(fixed(Flow::Load, &axes, view.element.bits() as u64, repeats));
+    }
+    let all = vec![BATCH, HEAD, QUERY, KEY];
+    let work = vec![
+        Work { axes: all.clone(), factor: rows * (d + e), per_cycle: macs_per_cycle(context, q.element, q.element) },
+        // Maximum, exponential, sum and scaling of each score.
+        Work { axes: all.clone(), factor: 4 * rows, per_cycle: context.machine.vector_lanes },
+    ];
+    let keys = maximum(&loads[1].view.dims[2])?;
+    let axes = vec![
+        Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
+        Axis::with_tile("key head", maximum(&loads[1].view.dims[1])?, 1),
+        Axis::new("query", maximum(&q.dims[2])?, 1),
+        Axis::new("key", keys, 16),
+    ];
+    Ok(Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 })
+}
+
+struct Flash {
+    scale: f64,
+    softcap: f64,
+    causal_shift: Option<Dim>,
+    window: i64,
+    group: i64,
+    mask: Option<usize>,
+    sinks: Option<usize>,
+    value_width: Dim,
+    state: Option<State>,
+}
+
+/// What a query tile carries over key tiles: [rows, queries, e], [rows, queries], [rows, queries].
+struct State {
+    accumulator: View,
+    maximum: View,
+    sum: View,
+}
+
+impl Flash {
+    /// [1, 1, r, s, x] as the command takes it: heads as a batch dimension, or, when there is one query only, as rows.
+    fn rows(view: &View, has_one_query: bool) -> View {
+        let view = view.without_axis(0).without_axis(0);
+        if has_one_query { view.without_axis(1) } else { view }
+    }
+
+    fn has_one_query(tiles: &Tiles) -> bool {
+        tiles.places[QUERY].length == Dim::Known(1)
+    }
+
+    /// Keys or values under the batch dimension of query heads.
+    fn shared(&self, view: &View, has_one_query: bool) -> View {
+        let view = view.without_axis(0).without_axis(0);
+        if has_one_query { view } else { view.with_repeated_axis(0, &Dim::Known(self.group)) }
+    }
+}
+
+impl Body for Flash {
+    fn begin(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        let place = &tiles.places[QUERY];
+        let mut buffer = |dims: &[Dim], capacity: &[i64]| {
+            let whole: Vec<Dim> = capacity.iter().map(|length| Dim::Known(*length)).collect();
+            let view = context.buffer_with_capacity(space::ACCUMULATOR, Element::F32, &whole, capacity)?;
+            Ok::<View, String>(View { dims: dims.to_vec(), ..view })
+        };
+        let (rows, width) = (Dim::Known(self.group), self.value_width.clone());
+        let e = width.known().ok_or("the width of values is not known")?;
+        let accumulator = buffer(
+            &[rows.clone(), place.length.clone(), width],
+            &[self.group, place.capacity, e],
+        )?;
+        let maximum = buffer(&[rows.clone(), place.length.clone()], &[self.group, place.capacity])?;
+        let sum = buffer(&[rows, place.length.clone()], &[self.group, place.capacity])?;
+        let fill = |context: &mut LoweringContext, view: &View, value: f64| {
+            context.command(&tile::FILL, engine::VECTOR).view(view).attribute("value", value).emit()
+        };
+        fill(context, &accumulator, 0.0)?;
+        match self.sinks {
+            Some(sinks) => {
+                // A sink is a key of that score and no value.
+                let sinks = tiles.load(sinks).without_axis(0).with_axis(1).broadcast_to(&maximum.dims);
+                tile_op::convert(context, &maximum, &sinks)?;
+                fill(context, &sum, 1.0)?;
+            }
+            None => {
+                fill(context, &maximum, f64::NEG_INFINITY)?;
+                fill(context, &sum, 0.0)?;
+            }
+        }
+        self.state = Some(State { accumulator, maximum, sum });
+        Ok(())
+    }
+
+    fn step(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        let state = self.state.as_ref().ok_or("attention steps before it begins")?;
+        let one = Flash::has_one_query(tiles);
+        let flat = |view: &View| if one { view.without_axis(1) } else { view.clone() };
+        let q = Flash::rows(tiles.load(0), one);
+        let (k, v) = (self.shared(tiles.load(1), one), self.shared(tiles.load(2), one));
+        let mask = self.mask.map(|mask| Flash::rows(tiles.load(mask), one));
+        let mut command = context
+            .command(&tile::ATTENTION, engine::MATRIX)
+            .view(&flat(&state.accumulator))
+            .view(&flat(&state.maximum))
+            .view(&flat(&state.sum))
+            .view(&q)
+            .view(&k)
+            .view(&v)
+            .maybe(mask.as_ref())
+            .attribute("scale", self.scale)
+            .attribute("softcap", self.softcap)
+            .attribute("window", self.window)
+            .attribute("group", if one { self.group } else { 1 });
+        if let Some(shift) = &self.causal_shift {
+            let offset = &(&tiles.places[QUERY].start + shift) - &tiles.places[KEY].start;
+            command = command.dim("causal_offset", &offset);
+        }
+        command.emit()
+    }
+
+    fn finish(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        let state = self.state.take().ok_or("attention finishes before it begins")?;
+        let result = Flash::rows(tiles.result(0), false);
+        context
+            .command(&tile::ATTENTION_FINISH, engine::VECTOR)
+            .view(&result)
+            .view(&state.accumulator)
+            .view(&state.sum)
+            .emit()
+    }
+}
