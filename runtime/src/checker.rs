@@ -248,7 +248,7 @@ impl Checker<'_> {
                         self.find(at, "the step of a loop must be at least 1");
                     }
                     has_value[usize::from(register.0)] = true;
-                    open.push(Some(Loop { register: *register, end }));
+                    open.push(Some(Loop { register: *register, end, step: *step }));
                     context += 1;
                     continue;
                 }

@@ -55,7 +55,7 @@ impl Targets {
 
     /// All in-tree targets.
     pub fn builtin() -> Targets {
-        Targets::empty().with(&HOST)
+        Targets::empty().with(&HOST).with(&crate::npu_gen3::NPU_GEN3)
     }
 
     /// Adds a target.

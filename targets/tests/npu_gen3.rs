@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Row, inputs, module_of, row_module};
+use common::{Row, inputs, row_module};
 use std::collections::BTreeMap;
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::evaluate;
@@ -26,7 +26,7 @@ struct Case<'a> {
     bindings: &'a [&'a [(&'a str, i64)]],
     /// Largest value of each symbol.
     maxima: &'a [(&'a str, i64)],
-    /// Largest error relative to 1 + |expected|.
+    /// Largest error relative to 1 + the largest |expected|.
     tolerance: f64,
 }
 
@@ -84,14 +84,16 @@ fn run(
         bindings.iter().map(|binding| binding.name.clone()).collect::<Vec<_>>()
     };
     let (input_names, output_names) = (names(&program.inputs), names(&program.outputs));
-    let mut session =
-        Session::from_programs(vec![program], image, options).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut session = Session::from_programs(vec![program], image, options)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     for (name, value) in bindings {
         let _ = session.bind(name, *value);
     }
     for (name, input) in input_names.iter().zip(inputs) {
         let elements = input.to_elements();
-        session.set_input(name, &input.shape, elements.bytes()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        session
+            .set_input(name, &input.shape, elements.bytes())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
     }
     session.run().unwrap_or_else(|error| panic!("{what}: {error}"));
     let output = |name: &String| session.output(name).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -103,12 +105,16 @@ fn compare(found: &[session::Tensor], expected: &[Tensor], tolerance: f64, what:
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found.shape, expected.shape, "{what}");
         let is_float = expected.element.is_float();
+        // Sums cancel: an element is as exact as the largest of its tensor.
+        let largest =
+            (0..expected.len()).map(|index| expected.float(index).abs()).filter(|value| value.is_finite());
+        let limit = tolerance * (1.0 + largest.fold(0.0, f64::max));
         let floats = found.to_f32();
         let integers = if is_float { vec![] } else { found.to_i64() };
         for index in 0..expected.len() {
             if is_float {
                 let (a, b) = (f64::from(floats[index]), expected.float(index));
-                let same = a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * (1.0 + b.abs());
+                let same = a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= limit;
                 assert!(same, "{what}: element {index} of {:?}: found {a}, expected {b}", expected.shape);
             } else {
                 assert_eq!(integers[index], expected.int(index), "{what}: element {index}");
@@ -144,4 +150,148 @@ fn elementwise_ops_in_tiles() {
     check_op("core.cast", &["tensor<40x50xf32> in -300..300"], "{}", &["tensor<40x50xi8>"], 0.0);
     check_op("core.glu", &["tensor<7x300xf32>", "tensor<7x300xf32>"], "{activation = \"silu\"}", &[], 1e-5);
     check_op("core.clamp", &["tensor<7x300xi32>"], "{min = 1.0, max = 5.0}", &[], 0.0);
+}
+
+#[test]
+fn ops_along_axes_in_tiles() {
+    for axis in [0, 1, 2] {
+        let attributes = format!("{{axis = {axis} : i64}}");
+        check_op("core.softmax", &["tensor<5x9x40xf32>"], &attributes, &[], 1e-5);
+        check_op("core.log_softmax", &["tensor<5x9x40xf32>"], &attributes, &[], 1e-5);
+        let cumulative = format!("{{axis = {axis} : i64, function = \"sum\", reverse = true}}");
+        check_op("core.cumulative", &["tensor<5x9x40xf32>"], &cumulative, &[], 1e-5);
+        let keep = format!("{{axes = array<i64: {axis}>, keep_dims = true}}");
+        let drop = format!("{{axes = array<i64: {axis}>, keep_dims = false}}");
+        for attributes in [keep, drop] {
+            check_op("core.reduce_sum", &["tensor<5x9x40xf32>"], &attributes, &[], 1e-5);
+            check_op("core.reduce_max", &["tensor<5x9x40xf32>"], &attributes, &[], 1e-5);
+            check_op("core.reduce_mean", &["tensor<5x9x40xf16>"], &attributes, &[], 4e-3);
+        }
+    }
+    check_op(
+        "core.reduce_sum",
+        &["tensor<5x9x40xi32>"],
+        "{axes = array<i64: 0, 2>, keep_dims = false}",
+        &[],
+        0.0,
+    );
+    check_op(
+        "core.arg_reduce",
+        &["tensor<5x9x40xf32>"],
+        "{axis = 1 : i64, function = \"max\", keep_dims = false, select_last = false}",
+        &[],
+        0.0,
+    );
+    check_op("core.rms_norm", &["tensor<17x96xf32>", "tensor<96xf32>"], "{epsilon = 1.0e-5}", &[], 1e-5);
+    check_op(
+        "core.layer_norm",
+        &["tensor<3x17x96xf32>", "tensor<96xf32>", "tensor<96xf32>"],
+        "{epsilon = 1.0e-5}",
+        &[],
+        1e-5,
+    );
+    for table in ["tensor<11x16xf32>", "tensor<11x8xf32>"] {
+        for interleaved in [false, true] {
+            let attributes = format!("{{interleaved = {interleaved}}}");
+            check_op("core.rope", &["tensor<2x4x11x16xf32>", table, table], &attributes, &[], 1e-5);
+        }
+    }
+}
+
+#[test]
+fn quantisation_in_tiles() {
+    let x = "tensor<64x48xf32> in -3..3";
+    check_op("core.quantize", &[x, "tensor<f32> in 0.01..0.1"], "{}", &["tensor<64x48xi8>"], 0.0);
+    check_op(
+        "core.quantize",
+        &[x, "tensor<48xf32> in 0.01..0.1", "tensor<48xui8> in 0..9"],
+        "{axis = 1 : i64}",
+        &["tensor<64x48xui8>"],
+        0.0,
+    );
+    check_op(
+        "core.dequantize",
+        &["tensor<64x48xi4>", "tensor<4x48xf32>", "tensor<4x48xi4>"],
+        "{axis = 0 : i64, block = 16 : i64}",
+        &[],
+        1e-5,
+    );
+    check_op("core.dequantize", &["tensor<64x48xi8>", "tensor<64xf32>"], "{axis = 0 : i64}", &[], 1e-5);
+}
+
+#[test]
+fn products_in_tiles() {
+    check_op("core.matmul", &["tensor<7x40xf32>", "tensor<40x50xf32>"], "{}", &[], 1e-5);
+    check_op("core.matmul", &["tensor<1x40xf32>", "tensor<40x1xf32>"], "{}", &[], 1e-5);
+    check_op("core.matmul", &["tensor<2x3x17x40xf32>", "tensor<2x3x40x33xf32>"], "{}", &[], 1e-5);
+    check_op("core.matmul", &["tensor<2x3x17x40xf32>", "tensor<3x40x33xf32>"], "{}", &[], 1e-5);
+    check_op("core.matmul", &["tensor<5x17x40xf16>", "tensor<40x33xf16>"], "{}", &[], 4e-3);
+    // Sums of 700 products of size 1 round at 1e-5.
+    check_op("core.matmul", &["tensor<3x700xf32>", "tensor<700x90xf32>"], "{}", &[], 1e-5);
+    check_op("core.matmul_integer", &["tensor<9x70xui8>", "tensor<70x40xi8>"], "{}", &[], 0.0);
+    check_op(
+        "core.matmul_integer",
+        &["tensor<2x9x70xui8>", "tensor<70x40xi8>", "tensor<ui8>", "tensor<40xi8>"],
+        "{}",
+        &[],
+        0.0,
+    );
+    check_op(
+        "core.matmul_integer",
+        &["tensor<2x9x70xui8>", "tensor<2x70x40xi8>", "tensor<ui8>", "tensor<40xi8>"],
+        "{}",
+        &[],
+        0.0,
+    );
+    let linear = |operands: &[&str], attributes: &str, tolerance: f64| {
+        check_op("core.linear", operands, attributes, &[], tolerance);
+    };
+    let plain = "{activation = \"none\", transpose_weight = false}";
+    let silu = "{activation = \"silu\", transpose_weight = true}";
+    linear(&["tensor<2x9x70xf32>", "tensor<70x40xf32>"], plain, 1e-5);
+    linear(&["tensor<2x9x70xf32>", "tensor<40x70xf32>", "tensor<40xf32>"], silu, 1e-5);
+    linear(&["tensor<19x70xf16>", "tensor<40x70xf16>", "tensor<40xf16>"], silu, 4e-3);
+    linear(&["tensor<1x2000xf32>", "tensor<2000x50xf32>"], plain, 1e-5);
+    let blocked = "{activation = \"none\", axis = 0 : i64, block = 32 : i64, transpose_weight = false}";
+    linear(&["tensor<5x256xf32>", "tensor<256x48xi4>", "", "tensor<8x48xf32>"], blocked, 1e-5);
+    linear(
+        &["tensor<5x256xf32>", "tensor<256x48xui8>", "", "tensor<8x48xf32>", "tensor<8x48xui8>"],
+        blocked,
+        1e-5,
+    );
+    let blocked = "{activation = \"none\", axis = 1 : i64, block = 16 : i64, transpose_weight = true}";
+    linear(
+        &[
+            "tensor<5x2048xf32>",
+            "tensor<48x2048xui4>",
+            "tensor<48xf32>",
+            "tensor<48x128xf32>",
+            "tensor<48x128xui4>",
+        ],
+        blocked,
+        1e-5,
+    );
+    let channel = "{activation = \"none\", axis = 1 : i64, transpose_weight = false}";
+    linear(&["tensor<5x256xf32>", "tensor<256x48xi8>", "", "tensor<48xf32>"], channel, 1e-5);
+    linear(&["tensor<5x256xf32>", "tensor<256x48xi8>", "", "tensor<f32>"], channel, 1e-5);
+}
+
+#[test]
+fn attention_in_tiles() {
+    let attend = |operands: &[&str], attributes: &str, tolerance: f64| {
+        check_op("core.attention", operands, attributes, &[], tolerance);
+    };
+    let kv = "tensor<2x2x70x16xf32>";
+    attend(&["tensor<2x4x5x16xf32>", kv, kv], "{scale = 0.25}", 1e-5);
+    attend(&["tensor<2x4x5x16xf32>", kv, kv], "{causal = true, scale = 0.25}", 1e-5);
+    attend(&["tensor<2x4x1x16xf32>", kv, kv], "{causal = true, scale = 0.25, window = 9 : i64}", 1e-5);
+    attend(&["tensor<2x4x1x16xf32>", kv, kv, "tensor<2x1x1x70xf32>"], "{scale = 0.25, softcap = 5.0}", 1e-5);
+    attend(&["tensor<2x4x70x16xf32>", kv, kv, "tensor<70x70xi1>"], "{scale = 0.25}", 1e-5);
+    attend(
+        &["tensor<2x4x33x16xf32>", kv, kv, "tensor<2x4x33x70xf32>", "tensor<4xf32>"],
+        "{causal = true, scale = 0.25}",
+        1e-5,
+    );
+    let kv = "tensor<1x1x40x8xf16>";
+    attend(&["tensor<1x3x40x8xf16>", kv, kv], "{causal = true, scale = 0.3}", 4e-3);
 }

@@ -3,18 +3,36 @@
 //! The end of a view is `base + sum of (extent - 1) * stride`. Each extent is at most its cap and at most its bound, and every
 //! choice gives an upper limit that is linear in the registers; the smallest of their maxima counts. With the bound chosen, the
 //! `i*tile + min(tile, total - i*tile)` of a tiled loop becomes `total`. The maximum of a linear form is taken over the ranges
-//! of the registers, and once more with every loop counter replaced by its own limit (`i <= end - 1`, innermost first).
+//! of the registers, and once more with every loop counter replaced by its own limit (`i <= end - 1`, or the last multiple of the step where
+//! `end` is a number; innermost first).
 
 use crate::commands::Register;
 use crate::stream::RegisterInfo;
 use crate::view::{Expression, View};
 use std::collections::BTreeMap;
 
-/// An open loop: its counter runs from 0 to below `end`.
+/// An open loop: its counter runs over 0, step, 2 step, .. below `end`.
 #[derive(Clone)]
 pub(super) struct Loop<'a> {
     pub(super) register: Register,
     pub(super) end: &'a Expression,
+    pub(super) step: u32,
+}
+
+impl Loop<'_> {
+    /// Adds `factor` times the largest value of the counter. Where `end` is a number it is a multiple of the step.
+    fn add_last(&self, form: &mut Linear, factor: i128) {
+        match self.end.as_constant() {
+            Some(end) => {
+                let (last, step) = (i128::from(end.max(1)) - 1, i128::from(self.step.max(1)));
+                form.constant += last / step * step * factor;
+            }
+            None => {
+                form.add(self.end, factor);
+                form.constant -= factor;
+            }
+        }
+    }
 }
 
 /// Smallest and largest value of every register.
@@ -61,8 +79,7 @@ impl Linear {
                 if coefficient > 1 << 80 {
                     return plain; // products would leave i128; the plain range decides
                 }
-                replaced.add(outer.end, coefficient);
-                replaced.constant -= coefficient;
+                outer.add_last(&mut replaced, coefficient);
             }
             // A negative coefficient is largest at 0, where the counter begins.
         }
@@ -157,12 +174,23 @@ mod tests {
             dims: vec![Extent::bounded(32, total.minus(&counter)), Extent::fixed(8)],
             strides: vec![8, 1],
         };
-        let loops = [Loop { register: Register(1), end: &total }];
+        let loops = [Loop { register: Register(1), end: &total, step: 32 }];
         assert_eq!(check_view(&tile, 100 * 32, &ranges, &loops), Ok(()));
         assert!(check_view(&tile, 100 * 32 - 1, &ranges, &loops).is_err());
         let without_tail = View { dims: vec![Extent::fixed(32), Extent::fixed(8)], ..tile };
         assert!(check_view(&without_tail, 100 * 32, &ranges, &loops).is_err());
         assert_eq!(check_view(&without_tail, 131 * 32, &ranges, &loops), Ok(()));
+    }
+
+    #[test]
+    fn counters_take_multiples_of_their_step() {
+        let ranges = Ranges::new(&[register(0, 1 << 40)]);
+        let (end, counter) = (Expression::constant(7), Expression::register(Register(0)));
+        let view = View::contiguous(Space::Dram, Element::I8, counter, [4u32]);
+        // 0, 4: the last byte is the eighth.
+        let loops = [Loop { register: Register(0), end: &end, step: 4 }];
+        assert_eq!(check_view(&view, 8, &ranges, &loops), Ok(()));
+        assert!(check_view(&view, 7, &ranges, &loops).is_err());
     }
 
     #[test]

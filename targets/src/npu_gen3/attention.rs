@@ -28,7 +28,8 @@ pub static LOWERINGS: &[Lowering] = &[
 
 fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
-    let op = context.module.block(block).ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
+    let op =
+        context.module.block(block).ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
     place(&PlaceContext { op: *op.ok_or("a kernel without its attention")?, ..*context })
 }
 
@@ -86,7 +87,8 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         loads.push(tiled);
         loads.len() - 1
     };
-    let mask = mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
+    let mask =
+        mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
     let sinks = sinks.transpose()?.map(|sinks| add(Tiled::new(sinks, &[Some(HEAD), None])));
     let problem = problem(context, &q, &v, &loads, mask, group)?;
     let plan = search(&problem, limits(context)).map_err(|error| error.to_string())?;
@@ -99,7 +101,8 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         is_pipelined: true,
     };
     let attributes = &context.op(op).attributes;
-    let float = |name: &str, default: f64| attributes.get(name).and_then(Attribute::as_float).unwrap_or(default);
+    let float =
+        |name: &str, default: f64| attributes.get(name).and_then(Attribute::as_float).unwrap_or(default);
     let is_causal = attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
     let mut body = Flash {
         scale: float("scale", 1.0),
@@ -152,7 +155,11 @@ fn problem(
     }
     let all = vec![BATCH, HEAD, QUERY, KEY];
     let work = vec![
-        Work { axes: all.clone(), factor: rows * (d + e), per_cycle: macs_per_cycle(context, q.element, q.element) },
+        Work {
+            axes: all.clone(),
+            factor: rows * (d + e),
+            per_cycle: macs_per_cycle(context, q.element, q.element),
+        },
         // Maximum, exponential, sum and scaling of each score.
         Work { axes: all.clone(), factor: 4 * rows, per_cycle: context.machine.vector_lanes },
     ];
@@ -213,10 +220,8 @@ impl Body for Flash {
         };
         let (rows, width) = (Dim::Known(self.group), self.value_width.clone());
         let e = width.known().ok_or("the width of values is not known")?;
-        let accumulator = buffer(
-            &[rows.clone(), place.length.clone(), width],
-            &[self.group, place.capacity, e],
-        )?;
+        let accumulator =
+            buffer(&[rows.clone(), place.length.clone(), width], &[self.group, place.capacity, e])?;
         let maximum = buffer(&[rows.clone(), place.length.clone()], &[self.group, place.capacity])?;
         let sum = buffer(&[rows, place.length.clone()], &[self.group, place.capacity])?;
         let fill = |context: &mut LoweringContext, view: &View, value: f64| {

@@ -203,7 +203,9 @@ impl Cluster {
                 add(Flow::Load, view, &[&[n][..], if product.block > 0 { k_axis } else { &[] }].concat(), 1);
             }
             if let Some(bias) = &product.bias {
-                add(Flow::Load, &bias.broadcast_to(&self.result_dims()), &[n], 1);
+                let bias = bias.broadcast_to(&self.result_dims());
+                add(Flow::Load, &bias, &[n], 1);
+                add(Flow::Hold, &View { element: Element::F32, ..bias }, &[n], 1);
             }
         }
         for value in &self.values {
@@ -316,7 +318,9 @@ impl Cluster {
                     results.push(Tiled::new(view.clone(), &follow(&[m, n])));
                     Tile::Result(results.len() - 1)
                 }
-                Home::Input(view) | Home::Resident(view) => Tile::Load(load(Tiled::new(view.clone(), &follow(&[m, n])))),
+                Home::Input(view) | Home::Resident(view) => {
+                    Tile::Load(load(Tiled::new(view.clone(), &follow(&[m, n]))))
+                }
                 Home::Inner(element) => Tile::Scratch(*element),
                 Home::Output(view) => {
                     results.push(Tiled::new(view.clone(), &follow(&[m, n])));
@@ -414,6 +418,25 @@ impl ClusterBody<'_> {
         }
     }
 
+    /// One row of columns in another element type.
+    fn wide(
+        &self,
+        context: &mut LoweringContext,
+        tiles: &Tiles,
+        row: &View,
+        element: Element,
+    ) -> Result<View, String> {
+        if row.element == element {
+            return Ok(row.clone());
+        }
+        let capacity = [tiles.places[self.cluster.batch.len() + 1].capacity];
+        let whole = [Dim::Known(capacity[0])];
+        let buffer = context.buffer_with_capacity(space::SRAM, element, &whole, &capacity)?;
+        let buffer = View { dims: row.dims.clone(), ..buffer };
+        tile_op::convert(context, &buffer, row)?;
+        Ok(buffer)
+    }
+
     /// A tile of k with its blocks merged again.
     fn merged(&self, view: &View, axis: usize) -> Result<View, String> {
         if !self.is_cut {
@@ -501,7 +524,12 @@ impl Body for ClusterBody<'_> {
             let product = &self.cluster.products[index];
             let (sum, result) = (&self.sums[index], &views[product.result]);
             // The last step writes the result; those before stay in the accumulators, in f32.
-            let bias = part.bias.map(|bias| tiles.load(bias).broadcast_to(&sum.dims));
+            let bias = match part.bias {
+                Some(bias) => {
+                    Some(self.wide(context, tiles, tiles.load(bias), sum.element)?.broadcast_to(&sum.dims))
+                }
+                None => None,
+            };
             match (bias, &product.activation) {
                 (Some(bias), None) => tile_op::binary(context, "add", result, sum, &bias)?,
                 (Some(bias), Some(function)) => {

@@ -73,7 +73,13 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         activation: None,
         result: 0,
     };
-    let cluster = Cluster { batch, m: shape, products: vec![product], values: vec![Home::Output(result)], epilogue: vec![] };
+    let cluster = Cluster {
+        batch,
+        m: shape,
+        products: vec![product],
+        values: vec![Home::Output(result)],
+        epilogue: vec![],
+    };
     cluster.run(context)
 }
 

@@ -252,7 +252,11 @@ fn parse(context: &mut LoweringContext, kernel: &Kernel, leading: &[Dim]) -> Res
             products.push(parser.product(context, *op, x, result)?);
         } else {
             let node = RowNode { op: *op, operands: members, result };
-            if from.is_empty() { parser.rows.prologue.push(node) } else { epilogue.push((node, from.clone())) }
+            if from.is_empty() {
+                parser.rows.prologue.push(node)
+            } else {
+                epilogue.push((node, from.clone()))
+            }
         }
         parser.feeds[result] = from;
     }
@@ -322,7 +326,8 @@ impl Parser<'_> {
             product.activation = text("activation").and_then(activation_function).map(String::from);
             if let Some(scale) = context.optional(op, 3)? {
                 let zero_point = context.optional(op, 4)?;
-                let weight = Weight { dims: &product.w.dims.clone(), transposed: transposed.unwrap_or(false) };
+                let weight =
+                    Weight { dims: &product.w.dims.clone(), transposed: transposed.unwrap_or(false) };
                 product.block = weight.block(context, op, &scale)?;
                 product.scale = Some(weight.parameter(context, op, &scale)?);
                 product.zero_point =
@@ -411,12 +416,13 @@ fn cluster(
         let width = &rows.values[cluster.products[0].result].width;
         let one = Dim::Known(1);
         let fits = |value: &usize| rows.values[*value].width == *width || rows.values[*value].width == one;
-        cluster.is_column_wise = cluster.products.iter().all(|product| rows.values[product.result].width == *width)
-            && cluster.nodes.iter().all(|node| {
-                context.op(node.op).def.is(Traits::ELEMENTWISE)
-                    && rows.values[node.result].width == *width
-                    && node.operands.iter().flatten().all(fits)
-            });
+        cluster.is_column_wise =
+            cluster.products.iter().all(|product| rows.values[product.result].width == *width)
+                && cluster.nodes.iter().all(|node| {
+                    context.op(node.op).def.is(Traits::ELEMENTWISE)
+                        && rows.values[node.result].width == *width
+                        && node.operands.iter().flatten().all(fits)
+                });
     }
     clusters
 }

@@ -101,7 +101,9 @@ fn fused<'r>(
     }
     if held_bytes > limits.sram_bytes {
         let available = limits.sram_bytes;
-        return Ok(Err(format!("a tile of {row_tile} rows needs {held_bytes} bytes of SRAM, {available} are available")));
+        return Ok(Err(format!(
+            "a tile of {row_tile} rows needs {held_bytes} bytes of SRAM, {available} are available"
+        )));
     }
     let left = Limits { sram_bytes: limits.sram_bytes - held_bytes, ..limits };
     let mut plans = Vec::new();
@@ -152,12 +154,16 @@ fn make_cluster(
     let mut values = Vec::new();
     let prologue: BTreeSet<usize> = rows.prologue.iter().map(|node| node.result).collect();
     let columns = rows.values[cluster.products[0].result].width.clone();
-    let spread = |view: View| if cluster.is_column_wise { view.broadcast_to(&[count.clone(), columns.clone()]) } else { view };
+    let spread = |view: View| {
+        if cluster.is_column_wise { view.broadcast_to(&[count.clone(), columns.clone()]) } else { view }
+    };
     let mut value = |value: usize| {
         *index.entry(value).or_insert_with(|| {
             let row_value = &rows.values[value];
             values.push(match (&row_value.input, &row_value.output) {
-                _ if !cluster.is_column_wise || prologue.contains(&value) => Home::Resident(spread(resident(value))),
+                _ if !cluster.is_column_wise || prologue.contains(&value) => {
+                    Home::Resident(spread(resident(value)))
+                }
                 (Some(input), _) => Home::Input(spread(cut(input))),
                 (None, Some(output)) => Home::Output(cut(output)),
                 (None, None) => Home::Inner(row_value.element),
@@ -235,13 +241,10 @@ impl Fused<'_> {
         let place = &tiles.places[0];
         emit_nodes(context, &self.rows.prologue, views)?;
         for (cluster, plan) in self.rows.clusters.iter().zip(&self.plans) {
-            let made = make_cluster(
-                self.rows,
-                cluster,
-                &place.length,
-                &|value| views[&value].clone(),
-                &|view| view.slice(0, &place.start, &place.length, 1),
-            );
+            let made =
+                make_cluster(self.rows, cluster, &place.length, &|value| views[&value].clone(), &|view| {
+                    view.slice(0, &place.start, &place.length, 1)
+                });
             made.run_with(context, plan)?;
             if !cluster.is_column_wise {
                 emit_nodes(context, &cluster.nodes, views)?;
@@ -319,12 +322,14 @@ impl<'r> Separate<'r> {
         let mut members: BTreeMap<usize, usize> = BTreeMap::new();
         for node in &rows.prologue {
             let mut member = |group: &mut Group, value: usize| {
-                *members.entry(value).or_insert_with(|| match (&rows.values[value].input, memory.get(&value)) {
-                    (Some(input), _) => group.input(input),
-                    (None, Some(output)) => group.output(output),
-                    (None, None) => {
-                        let extends = vec![true, rows.values[value].width != Dim::Known(1)];
-                        group.inner(rows.values[value].element, extends)
+                *members.entry(value).or_insert_with(|| {
+                    match (&rows.values[value].input, memory.get(&value)) {
+                        (Some(input), _) => group.input(input),
+                        (None, Some(output)) => group.output(output),
+                        (None, None) => {
+                            let extends = vec![true, rows.values[value].width != Dim::Known(1)];
+                            group.inner(rows.values[value].element, extends)
+                        }
                     }
                 })
             };
@@ -332,13 +337,21 @@ impl<'r> Separate<'r> {
                 node.operands.iter().map(|operand| operand.map(|value| member(&mut group, value))).collect();
             let result = member(&mut group, node.result);
             let is_row_wise = tile_op::ALONG_AXES.contains(&context.op(node.op).def);
-            group.nodes.push(Node { op: node.op, operands, result, along: if is_row_wise { vec![1] } else { vec![] } });
+            group.nodes.push(Node {
+                op: node.op,
+                operands,
+                result,
+                along: if is_row_wise { vec![1] } else { vec![] },
+            });
         }
         group
     }
 
     /// Where prologue values lie in memory.
-    fn memory(&self, mut place: impl FnMut(&RowValue) -> Result<View, String>) -> Result<BTreeMap<usize, View>, String> {
+    fn memory(
+        &self,
+        mut place: impl FnMut(&RowValue) -> Result<View, String>,
+    ) -> Result<BTreeMap<usize, View>, String> {
         let mut memory = BTreeMap::new();
         for node in &self.rows.prologue {
             let value = &self.rows.values[node.result];
@@ -371,13 +384,19 @@ impl<'r> Separate<'r> {
     }
 
     fn cycles(&self, context: &LoweringContext) -> Result<Result<u64, String>, String> {
-        let Some(stand_in) = self.rows.values.iter().find_map(|value| value.input.clone().or(value.output.clone()))
+        let Some(stand_in) =
+            self.rows.values.iter().find_map(|value| value.input.clone().or(value.output.clone()))
         else {
             return Ok(Err("a kernel without memory".into()));
         };
         let count = self.rows.count.0.clone();
         let memory = self.memory(|value| {
-            Ok(View { element: value.element, dims: vec![count.clone(), value.width.clone()], strides: vec![1, 1], ..stand_in.clone() })
+            Ok(View {
+                element: value.element,
+                dims: vec![count.clone(), value.width.clone()],
+                strides: vec![1, 1],
+                ..stand_in.clone()
+            })
         })?;
         let mut cycles = 0;
         if !self.rows.prologue.is_empty() {
