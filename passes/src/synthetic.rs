@@ -41,6 +41,8 @@ impl Default for LlamaShape {
 struct Maker<'a> {
     builder: Builder<'a>,
     shape: LlamaShape,
+    /// Bytes that all weights share: never touched, so never in memory.
+    zeros: Resource,
 }
 
 fn symbol(name: &str) -> Dim {
@@ -74,10 +76,11 @@ impl Maker<'_> {
         self.builder.constant(&Tensor::splat(Element::F32, &[], value))
     }
 
-    /// A weight with no bytes behind it: only its name and type count here.
+    /// A weight: only its name and type count here.
     fn weight(&mut self, name: String, dims: &[i64]) -> ValueId {
         let ty = TensorType::of(Element::F32, dims);
-        let resource = Resource::new(&name, ty.clone(), Default::default());
+        let length = dims.iter().product::<i64>() as usize * 4;
+        let resource = Resource::new(&name, ty.clone(), self.zeros.bytes.slice(0..length));
         let elements = Elements::Resource(Arc::new(resource));
         let op = self.builder.op(&core::CONSTANT).attribute("value", elements).result(ty);
         op.value().expect("the synthetic graph is well formed")
@@ -222,7 +225,13 @@ pub fn llama(shape: &LlamaShape) -> Module {
     module.append(body, function);
     let arguments = module.block(block).arguments.clone();
     let tables = Tables { cos: arguments[1], sin: arguments[2], mask: arguments[3] };
-    let mut maker = Maker { builder: Builder::at_end(&mut module, block), shape: shape.clone() };
+    let largest = shape.hidden * shape.hidden.max(shape.inner);
+    let zeros = Resource::new(
+        "zeros",
+        TensorType::of(Element::F32, &[largest]),
+        vec![0; 4 * largest as usize].into(),
+    );
+    let mut maker = Maker { builder: Builder::at_end(&mut module, block), shape: shape.clone(), zeros };
     let mut x = arguments[0];
     let mut presents = Vec::new();
     for layer in 0..shape.layers {

@@ -99,7 +99,7 @@ impl Analysis<ENode> for Facts {
 }
 
 /// Largest constant whose value rules may look at, in elements.
-const VALUE_ELEMENTS_MAX: usize = 4096;
+const VALUE_ELEMENTS_MAX: usize = 65536;
 
 fn small_value(attributes: &Attributes) -> Option<Arc<Tensor>> {
     let elements = attributes.get("value")?.as_elements()?;

@@ -135,15 +135,21 @@ impl CostModel for MachineCost {
         }
         let compute = if MATRIX_OPS.contains(&query.def) {
             let (macs, activation, weight) = self.macs(query);
-            match machine.macs_per_cycle(activation, weight) {
+            let product = match machine.macs_per_cycle(activation, weight) {
                 Some(rate) => macs / rate.max(1),
                 None => macs / machine.vector_lanes.max(1),
-            }
+            };
+            // The activation runs on the vector engine beside the product, and costs what it costs apart.
+            let activation = query.attributes.get("activation").and_then(|value| value.as_str());
+            let passes = if activation.is_some_and(|name| name != "none") { 8 } else { 0 };
+            product + passes * result / machine.vector_lanes.max(1)
         } else {
             let passes = VECTOR_PASSES.iter().find(|row| row.0 == query.def).map_or(1, |row| row.1);
             let width = query.operands.iter().flatten().filter_map(|ty| ty.as_tensor()).map(elements).max();
             passes * result.max(width.unwrap_or(0)) / machine.vector_lanes.max(1)
         };
-        picoseconds(launch + dma.max(compute))
+        // Of a product and a linear that do the same, the linear is wanted: it is the form that takes in bias and activation.
+        let form = u64::from(query.def == &core::MATMUL);
+        picoseconds(launch + form + dma.max(compute))
     }
 }

@@ -220,12 +220,15 @@ pub fn add_absent(graph: &mut Graph) -> Id {
     add_node(graph, Kind::Absent, Attributes::new(), SmallVec::new(), Arc::from([]))
 }
 
+/// Largest constant that a rule may make, in elements: a gain of ones for any hidden size.
+const CONSTANT_ELEMENTS_MAX: usize = 65536;
+
 fn constant(graph: &mut Graph, ty: &Type, number: f64) -> Result<Id, String> {
     let tensor = ty.as_tensor().ok_or("a constant is a tensor")?;
     let shape = tensor.known_shape().ok_or("a constant has known dimensions")?;
     let shape: Vec<usize> = shape.iter().map(|dim| (*dim).max(0) as usize).collect();
-    if shape.iter().product::<usize>() > 4096 {
-        return Err("a constant of a rule has at most 4096 elements".into());
+    if shape.iter().product::<usize>() > CONSTANT_ELEMENTS_MAX {
+        return Err("a constant of a rule has too many elements".into());
     }
     let value = Tensor::splat(tensor.element, &shape, number).to_elements();
     let attributes = Attributes::from([("value".into(), value.into())]);

@@ -160,11 +160,12 @@ impl Parser<'_> {
     fn guards(&mut self) -> Result<Vec<Guard>, RuleError> {
         let mut guards = Vec::new();
         loop {
+            let is_preference = self.eat_word("prefer");
             let start = self.tokens[self.at].at;
             let condition = self.expression(0)?;
             let end = self.tokens[self.at].at;
             let text = self.text[start..end].split_whitespace().collect::<Vec<_>>().join(" ");
-            guards.push(Guard { condition, text: text.trim_end_matches(',').into() });
+            guards.push(Guard { condition, text: text.trim_end_matches(',').into(), is_preference });
             if !self.eat(",") {
                 return Ok(guards);
             }
@@ -257,9 +258,15 @@ impl Parser<'_> {
         let start = self.at;
         self.expect("(")?;
         let (def, project) = self.op()?;
+        let either_order = self.eat("~");
         let mut children = Vec::new();
         while matches!(self.peek(), Token::Variable(_) | Token::Mark("(")) || self.is_none() {
             children.push(self.pattern()?);
+        }
+        if either_order && !def.is(tilewright_ir::op_def::Traits::COMMUTATIVE) {
+            return Err(
+                self.error_at(start, format!("'{}' is not commutative: '~' does not apply", def.name))
+            );
         }
         children.resize_with(self.check_arity(start, def, children.len())?, || Pattern::Absent);
         let attributes = self.attribute_patterns(def)?;
@@ -275,7 +282,7 @@ impl Parser<'_> {
         };
         self.expect(")")?;
         self.depth -= 1;
-        Ok(Pattern::Node(Box::new(NodePattern { def, project, children, attributes, ty })))
+        Ok(Pattern::Node(Box::new(NodePattern { def, project, children, either_order, attributes, ty })))
     }
 
     fn is_none(&self) -> bool {

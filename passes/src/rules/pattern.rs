@@ -45,6 +45,8 @@ pub struct NodePattern {
     pub project: Option<usize>,
     /// Operands.
     pub children: Vec<Pattern>,
+    /// `~`: the two operands may stand in either order.
+    pub either_order: bool,
     /// Attributes, all of the definition: those a rule does not mention must be left out.
     pub attributes: Vec<(&'static str, Option<AttributePattern>)>,
     /// Variable for the result type.
@@ -158,12 +160,13 @@ fn match_node(graph: &Graph, pattern: &NodePattern, class: Id, partial: Vec<Matc
         if let Some(index) = pattern.ty {
             found = bind_all(found, index, &Bound::Type(results));
         }
-        for (child, below) in pattern.children.iter().zip(&node.children) {
-            if found.is_empty() {
-                break;
-            }
-            found = match_class(graph, child, *below, found);
-        }
+        let swapped = if pattern.either_order {
+            match_children(graph, pattern.children.iter().rev(), node, found.clone())
+        } else {
+            Vec::new()
+        };
+        let mut found = match_children(graph, pattern.children.iter(), node, found);
+        found.extend(swapped);
         for mut found in found {
             found.nodes.push(node.clone());
             out.push(found);
@@ -174,6 +177,21 @@ fn match_node(graph: &Graph, pattern: &NodePattern, class: Id, partial: Vec<Matc
         }
     }
     out
+}
+
+fn match_children<'a>(
+    graph: &Graph,
+    patterns: impl Iterator<Item = &'a Pattern>,
+    node: &ENode,
+    mut found: Vec<Match>,
+) -> Vec<Match> {
+    for (child, below) in patterns.zip(&node.children) {
+        if found.is_empty() {
+            break;
+        }
+        found = match_class(graph, child, *below, found);
+    }
+    found
 }
 
 /// The op node that a node of a class stands for under the pattern, and the type of the result meant.
@@ -265,4 +283,6 @@ pub struct Guard {
     pub condition: Expression,
     /// Its text.
     pub text: String,
+    /// `prefer`: chooses where the rule is worth while; the rule is true without it.
+    pub is_preference: bool,
 }

@@ -189,7 +189,7 @@ enum Outcome {
 pub fn check_rule(rule: &Rule, wanted: usize, seed: u64) -> Checked {
     let mut random = Random(seed);
     let mut checked = Checked::default();
-    let mut noticed = vec![false; rule.guards.len()];
+    let mut noticed: Vec<bool> = rule.guards.iter().map(|guard| guard.is_preference).collect();
     let limit = wanted * 60 + 500;
     let mut why_not = String::new();
     while checked.tried < limit
@@ -211,9 +211,12 @@ pub fn check_rule(rule: &Rule, wanted: usize, seed: u64) -> Checked {
                 continue;
             }
         };
+        // Preferences play no part in what is true.
         let failing: Vec<usize> = {
             let environment = Matched { graph: &graph, found: &found };
-            let fails = |at: &usize| !rule.guards[*at].condition.holds(&environment);
+            let fails = |at: &usize| {
+                !rule.guards[*at].is_preference && !rule.guards[*at].condition.holds(&environment)
+            };
             (0..rule.guards.len()).filter(fails).collect()
         };
         let removal = match failing.as_slice() {
@@ -234,7 +237,7 @@ pub fn check_rule(rule: &Rule, wanted: usize, seed: u64) -> Checked {
         checked.faults.push(format!("only {} of {wanted} instances applied: {why_not}", checked.agreed));
     }
     for (guard, noticed) in rule.guards.iter().zip(noticed) {
-        if !noticed {
+        if !noticed && !guard.is_preference {
             checked.unneeded_guards.push(guard.text.clone());
         }
     }
@@ -305,6 +308,7 @@ fn random_tensor(operand: &Operand, random: &mut Random, given: &Given) -> Resul
     Ok((Tensor::from_floats(ty.element, &shape, numbers), operand.constant || operand.number.is_some()))
 }
 
+/// Builds the left side as a function whose arguments are the operands that are no constants.
 fn build(
     rule: &Rule,
     given: &Given,
@@ -354,6 +358,9 @@ fn build_node(
             Pattern::Variable(index) => values[*index],
             Pattern::Node(child) => Some(build_node(module, block, child, given, values, random)?),
         });
+    }
+    if node.either_order && random.below(2) == 1 {
+        operands.reverse();
     }
     let mut attributes = Attributes::new();
     for (name, pattern) in &node.attributes {
