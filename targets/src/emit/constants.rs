@@ -55,7 +55,8 @@ impl Constant {
 #[derive(Clone, Debug, Default)]
 pub struct ConstantPool {
     constants: Vec<Constant>,
-    places: BTreeMap<[u8; 32], u64>,
+    /// Key of the contents to the constants that have it.
+    by_key: BTreeMap<[u8; 32], Vec<usize>>,
     end_bytes: u64,
 }
 
@@ -89,13 +90,24 @@ impl ConstantPool {
         Ok(image)
     }
 
+    /// A constant of the same contents.
+    fn find(&self, key: &[u8; 32], source: &Source) -> Option<usize> {
+        let is_same = |at: &&usize| match (&self.constants[**at].source, source) {
+            (Source::Elements(a), Source::Elements(b)) => a.bytes() == b.bytes(),
+            // The key of a function is a hash of all it computes from.
+            (Source::Function(..), Source::Function(..)) => true,
+            _ => false,
+        };
+        self.by_key.get(key)?.iter().find(is_same).copied()
+    }
+
     /// The place of a `tile.constant`, in bytes.
     pub(crate) fn add(&mut self, module: &Module, op: OpId) -> Result<u64, String> {
         let attributes = &module.op(op).attributes;
         let value = module.result(op);
         let Type::View(ty) = module.ty(value) else { return Err("a constant is not a memref".into()) };
         let (source, key) = match attributes.get("value").and_then(Attribute::as_elements) {
-            Some(elements) => (Source::Elements(elements.clone()), hash_elements(elements)),
+            Some(elements) => (Source::Elements(elements.clone()), sample(elements.bytes())),
             None => {
                 let Some(Attribute::Symbol(name)) = attributes.get("function") else {
                     return Err("a constant has neither a value nor a function".into());
@@ -106,8 +118,8 @@ impl ConstantPool {
                 (Source::Function(Arc::new(extract(module, function)), name.to_string()), key)
             }
         };
-        if let Some(place) = self.places.get(&key) {
-            return Ok(*place);
+        if let Some(known) = self.find(&key, &source) {
+            return Ok(self.constants[known].info.offset_bytes);
         }
         let shape: Vec<u64> = ty.shape.iter().map(|dim| dim.known().unwrap_or(0).max(0) as u64).collect();
         let bytes = (shape.iter().product::<u64>() * ty.element.bits() as u64).div_ceil(8);
@@ -117,10 +129,31 @@ impl ConstantPool {
         let name = module.value(value).name.as_ref().map_or(String::new(), |name| name.to_string());
         self.constants
             .push(Constant { info: ConstantInfo { name, element, shape, offset_bytes, bytes }, source });
-        self.places.insert(key, offset_bytes);
+        self.by_key.entry(key).or_default().push(self.constants.len() - 1);
         self.end_bytes = offset_bytes + bytes;
         Ok(offset_bytes)
     }
+}
+
+/// Bytes at each of the places that [`sample`] reads.
+const SAMPLE_BYTES: usize = 256;
+/// Places that [`sample`] reads.
+const SAMPLES: usize = 16;
+
+/// A key that equal bytes share, and different ones hardly ever: length and some places. Weights that have it in common are then
+/// compared in full, so that the others need not be read.
+fn sample(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    if bytes.len() <= SAMPLES * SAMPLE_BYTES {
+        hasher.update(bytes);
+    } else {
+        for at in 0..SAMPLES {
+            let start = (bytes.len() - SAMPLE_BYTES) * at / (SAMPLES - 1);
+            hasher.update(&bytes[start..start + SAMPLE_BYTES]);
+        }
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn hash_elements(elements: &Elements) -> [u8; 32] {
@@ -205,5 +238,21 @@ pub(crate) fn copy_op(
     to.append(target, copied);
     for (old, new) in operation.results.iter().zip(to.op(copied).results.clone()) {
         values.insert(*old, new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_tell_lengths_and_ends_apart() {
+        let zeros = vec![0u8; 100_000];
+        let mut other = zeros.clone();
+        assert_eq!(sample(&zeros), sample(&other));
+        *other.last_mut().expect("not empty") = 1;
+        assert_ne!(sample(&zeros), sample(&other));
+        assert_ne!(sample(&zeros), sample(&zeros[1..]));
+        assert_ne!(sample(b""), sample(b"a"));
     }
 }

@@ -1,8 +1,8 @@
 //! The function's border: registers for its symbols, inputs, outputs, and states that stay in place.
 //!
 //! A state is an argument and a result tied by `tw.state`. When the program is compiled with a context window and the argument's
-//! length is symbolic, `concat(past, new)` lies where `past` lies, and only `new` is copied; a state of one size is replaced
-//! as a whole when the run ends. Without a window both are plain input and output.
+//! length is symbolic, `concat(past, new)` lies where `past` lies, and only `new` is copied; any other state is replaced as a
+//! whole when the run ends. Without a window both are plain input and output.
 //!
 //! ```text
 //! %past = "tile.argument"() {growing_axis = 2, name = "past.0.key", output_name = "present.0.key", role = "state", ..} : () -> ..
@@ -203,7 +203,8 @@ pub(super) fn declare(
     Ok(Ends(ends))
 }
 
-/// A result is written in place when an op makes it. A state of one size still holds its old value then, and is left to the end.
+/// A result is written in place when an op makes it. A state that is replaced still holds its old value then, and is left to the
+/// end.
 fn can_reserve(module: &Module, result: ValueId, place: &View, context: &LoweringContext) -> bool {
     let is_state = matches!(context.tile.ty(place.buffer), Type::View(view) if view.space == "state");
     matches!(module.value(result).source, Source::Result(..))
@@ -236,20 +237,22 @@ fn declare_state(
     let (past, present) = (context.ty(pair.argument)?, context.ty(pair.result)?);
     let capacity =
         present.shape.iter().map(|dim| context.maximum(dim)).collect::<Result<Vec<i64>, String>>()?;
-    let growing = growing_concat(context.source, pair);
-    if growing.is_none() && past.shape != present.shape {
+    if past.rank() != present.rank() || past.element != present.element {
         return Err(format!(
-            "state '{name}' of {past} becomes {present} ('{output_name}') by something else than a concat of the past with new \
-             elements; compile without a context window"
+            "state '{name}' is {past} before a run and {present} ('{output_name}') after it"
         ));
     }
+    let growing = growing_concat(context.source, pair);
+    // A state that grows by something else than a concat is replaced as a whole, under its new length.
+    let longer = (0..past.rank()).find(|axis| past.shape[*axis] != present.shape[*axis]);
+    let growing_axis = growing.as_ref().map(|(_, axis)| *axis).or(longer);
     let mut attributes = Attributes::from([
         ("capacity".into(), Attribute::ints(&capacity)),
         ("output_name".into(), Attribute::str(output_name)),
         ("output_dims".into(), Attribute::dims(&present.shape)),
     ]);
-    if let Some((_, axis)) = &growing {
-        attributes.insert("growing_axis".into(), Attribute::Int(*axis as i64));
+    if let Some(axis) = growing_axis {
+        attributes.insert("growing_axis".into(), Attribute::Int(axis as i64));
     }
     let input = declare_tensor(context, name, "state", past, attributes)?;
     let output = View { dims: present.shape.to_vec(), ..input.clone() };
@@ -259,7 +262,7 @@ fn declare_state(
     Ok((input, output))
 }
 
-/// Copies results that do not lie in their place yet. States of one size go last, through a copy when another result reads them.
+/// Copies results that do not lie in their place yet. States that are replaced go last, through a copy when another result reads them.
 pub(super) fn finish(context: &mut LoweringContext, _function: OpId, ends: &Ends) -> Result<(), String> {
     let mut states = Vec::new();
     for (value, place) in &ends.0 {
