@@ -13,9 +13,12 @@ mod opt;
 mod parity;
 mod run;
 
+use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
+use crate::plan::PlanOptions;
 use crate::session::Session;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -159,6 +162,39 @@ fn start_log(verbose: u8) {
     };
     // A second start (tests call the command line more than once) keeps the first.
     let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+}
+
+impl CompileArguments {
+    /// What the driver is asked for.
+    pub(crate) fn options(&self) -> Result<CompileOptions, Failure> {
+        Ok(CompileOptions {
+            target: self.target.clone(),
+            bindings: parse_bindings(&self.bind)?,
+            sram_bytes: self.sram_bytes.as_deref().map(parse_bytes).transpose()?,
+            plan: PlanOptions {
+                chunk_lengths: self.chunk_lengths.clone(),
+                context_window: self.context_window,
+            },
+            require_target: self.require_target,
+            rule_files: self.rules.clone(),
+            threads: self.threads,
+            ..CompileOptions::default()
+        })
+    }
+}
+
+/// Reads `NAME=VALUE` words.
+pub(crate) fn parse_bindings(words: &[String]) -> Result<BTreeMap<String, i64>, Failure> {
+    words
+        .iter()
+        .map(|word| {
+            let parts = word.rsplit_once('=').and_then(|(name, value)| Some((name, value.parse::<i64>().ok()?)));
+            match parts {
+                Some((name, value)) if !name.is_empty() && value >= 0 => Ok((name.to_string(), value)),
+                _ => Err(Failure::Usage(format!("cannot read '{word}': expected NAME=VALUE such as seq=32"))),
+            }
+        })
+        .collect()
 }
 
 /// Reads `256KiB`, `1MiB`, `4096`.

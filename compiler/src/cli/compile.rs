@@ -1,0 +1,114 @@
+//! `tilewright compile`: a model to an artifact, or to the text of a level on the way.
+
+use super::{CompileArguments, table};
+use crate::driver::{Compilation, Level, ProgramReport};
+use crate::exit::Failure;
+use crate::model::Source;
+use crate::session::Session;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright compile models/story-3m -o story.npu\n  \
+    tilewright compile bert.onnx -o bert.npu --bind batch=1,seq=128 --require-target\n  \
+    tilewright compile model.onnx -o - --compile-to kernels\n  \
+    tilewright compile model.onnx -o model.npu --dump-compilation-phases-to phases --explain")]
+pub(crate) struct Arguments {
+    /// An .onnx file or a folder with one; '-' is standard input
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The artifact, or the text of the level given by --compile-to ('-' is standard output)
+    #[arg(short, value_name = "OUT.npu")]
+    output: PathBuf,
+    #[command(flatten)]
+    what: CompileArguments,
+    /// Stop at this level and write its text
+    #[arg(long, value_enum, default_value_t = Level::Commands, value_name = "LEVEL")]
+    compile_to: Level,
+    /// Write the text of every level into this folder
+    #[arg(long, value_name = "DIR")]
+    dump_compilation_phases_to: Option<PathBuf>,
+    /// Say which rules made the kernels, what runs where and why
+    #[arg(long)]
+    explain: bool,
+}
+
+/// A spinner on a terminal, nothing elsewhere.
+pub(crate) fn spinner(message: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style).with_message(message.to_string());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Compiles and writes.
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let source = Source::open(&arguments.model)?;
+    let mut options = arguments.what.options()?;
+    options.compile_to = arguments.compile_to;
+    options.dump_folder.clone_from(&arguments.dump_compilation_phases_to);
+    options.explain = arguments.explain;
+    let bar = spinner(&format!("compiling for {}", options.target));
+    let compilation = session.compile(&source, &options);
+    bar.finish_and_clear();
+    let compilation = compilation?;
+    crate::render::print_all(&compilation.warnings, &[]);
+    if arguments.compile_to < Level::Commands {
+        if arguments.explain {
+            eprint!("{}", explanation(&compilation));
+        }
+        return Ok(crate::output::write(&arguments.output, level_text(&compilation).as_bytes())?);
+    }
+    if arguments.output == std::path::Path::new("-") {
+        return Err(Failure::Usage("an artifact is mapped from a file: give -o a file name".into()));
+    }
+    let bar = spinner("writing weights");
+    let bytes = compilation.write(&arguments.output);
+    bar.finish_and_clear();
+    let bytes = bytes?;
+    if arguments.explain {
+        print!("{}", explanation(&compilation));
+    }
+    let phases: Vec<String> =
+        compilation.phases.iter().map(|(name, took)| format!("{name} {:.0} ms", took.as_secs_f64() * 1e3)).collect();
+    let programs: Vec<&str> = compilation.programs.iter().map(|report| report.name.as_str()).collect();
+    eprintln!("{}: {bytes} bytes, programs {} ({})", arguments.output.display(), programs.join(", "), phases.join(", "));
+    Ok(())
+}
+
+/// The text of the level where compilation stopped, programs separated as MLIR separates modules.
+fn level_text(compilation: &Compilation) -> String {
+    if compilation.programs.is_empty() {
+        return compilation.imported_text.clone();
+    }
+    let texts: Vec<&str> = compilation.programs.iter().map(|report| report.text.as_str()).collect();
+    texts.join("// -----\n")
+}
+
+/// Kernels, rules and placement of every program.
+fn explanation(compilation: &Compilation) -> String {
+    compilation.programs.iter().map(explain_program).collect()
+}
+
+fn explain_program(report: &ProgramReport) -> String {
+    let mut text = format!("program {}: {} kernels\n", report.name, report.kernel_count);
+    if !report.explain.is_empty() {
+        let mut rules = table(&["block", "copies", "rule", "times"]);
+        for (number, block) in report.explain.iter().enumerate() {
+            for (rule, count) in &block.rules {
+                rules.add_row([number.to_string(), block.copies.to_string(), rule.clone(), count.to_string()]);
+            }
+        }
+        text += &format!("{rules}\n");
+    }
+    if !report.placement.rows.is_empty() {
+        text += &report.placement.text();
+    }
+    text + "\n"
+}

@@ -1,0 +1,381 @@
+//! From a model to an artifact: import, plan the programs, optimise each, lower each, write all into one file.
+//!
+//! Knows every stage and no detail of any. Terminals belong to `cli`.
+//!
+//! ```text
+//! imported -> core -> optimized -> kernels -> tile -> placed -> commands      (one chain per program but for the first)
+//! ```
+
+use crate::import;
+use crate::model::Source;
+use crate::plan::{PlanOptions, ProgramPlan, plan};
+use crate::session::Session;
+use crate::signature::Signature;
+use crate::tokens::GenerationConfig;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::location::Location;
+use tilewright_ir::module::Module;
+use tilewright_ir::print::{PrintOptions, print};
+use tilewright_passes::egraph::explain::BlockReport;
+use tilewright_passes::form_kernels::kernel_count;
+use tilewright_passes::machine::Machine;
+use tilewright_passes::pass::PassContext;
+use tilewright_passes::pipeline::PassManager;
+use tilewright_runtime::artifact::ArtifactWriter;
+use tilewright_runtime::disassemble::disassemble;
+use tilewright_runtime::stream::Program;
+use tilewright_targets::emit::constants::ConstantPool;
+use tilewright_targets::lower::{self, compile_function};
+use tilewright_targets::placement::Placement;
+use tilewright_targets::target::Target;
+
+/// How far to go, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Level {
+    /// As the importer made it.
+    Imported,
+    /// Canonical, symbols bound.
+    Core,
+    /// After the e-graph.
+    Optimized,
+    /// Ops grouped into kernels.
+    Kernels,
+    /// Views, transfers and loops.
+    Tile,
+    /// The same with addresses.
+    Placed,
+    /// The command stream.
+    #[default]
+    Commands,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        ["imported", "core", "optimized", "kernels", "tile", "placed", "commands"][self as usize]
+    }
+}
+
+/// The passes that lead to each level of core IR.
+const PIPELINES: [(Level, &str); 3] = [
+    (Level::Core, "canonicalize,cse,dce"),
+    (Level::Optimized, "optimize,canonicalize,cse,dce"),
+    (Level::Kernels, "form-kernels"),
+];
+
+/// What to compile for.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Target by name.
+    pub target: String,
+    /// Values of symbols.
+    pub bindings: BTreeMap<String, i64>,
+    /// SRAM in place of the target's own.
+    pub sram_bytes: Option<u64>,
+    /// Chunk lengths and context window.
+    pub plan: PlanOptions,
+    /// Fail on any host fallback.
+    pub require_target: bool,
+    /// Rule files beyond the session's.
+    pub rule_files: Vec<PathBuf>,
+    /// Keep a report of the rules that fired.
+    pub explain: bool,
+    /// Write every level into this folder.
+    pub dump_folder: Option<PathBuf>,
+    /// Where to stop.
+    pub compile_to: Level,
+    /// Threads; the machine's own number when none is given.
+    pub threads: Option<usize>,
+}
+
+/// A model on its way: after the core levels.
+struct Optimized {
+    plan: ProgramPlan,
+    module: Module,
+    machine: Machine,
+    warnings: Diagnostics,
+    explain: Vec<BlockReport>,
+    dumps: Vec<(Level, String)>,
+}
+
+/// One program of the result.
+pub struct ProgramReport {
+    /// Its name.
+    pub name: String,
+    /// Kernels, counted as `--explain` prints them.
+    pub kernel_count: usize,
+    /// What runs where.
+    pub placement: Placement,
+    /// What the optimiser did, when asked for.
+    pub explain: Vec<BlockReport>,
+    /// Its text at the level where compilation stopped; empty at the last.
+    pub text: String,
+    /// The program, when compilation went to the end.
+    pub program: Option<Program>,
+    /// The machine it is for.
+    pub machine: Machine,
+}
+
+/// What a compilation gave.
+pub struct Compilation {
+    /// The programs in order of chunk length.
+    pub programs: Vec<ProgramReport>,
+    /// All weights, shared by the programs.
+    pub constants: ConstantPool,
+    /// Warnings.
+    pub warnings: Diagnostics,
+    /// The model's border before symbols were bound.
+    pub signature: Signature,
+    /// Name and duration of each phase.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// The imported module's text, when compilation stopped there.
+    pub imported_text: String,
+    target: &'static str,
+    metadata: BTreeMap<String, String>,
+    companions: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Session {
+    /// Compiles a model.
+    ///
+    /// # Errors
+    /// All problems of the stage that failed.
+    pub fn compile(&self, source: &Source, options: &CompileOptions) -> Result<Compilation, Diagnostics> {
+        match options.threads {
+            None => self.compile_here(source, options),
+            Some(threads) => {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
+                    vec![Diagnostic::error(Location::Unknown, format!("cannot start {threads} threads: {error}"))]
+                })?;
+                pool.install(|| self.compile_here(source, options))
+            }
+        }
+    }
+
+    fn compile_here(&self, source: &Source, options: &CompileOptions) -> Result<Compilation, Diagnostics> {
+        let one = |problem: Diagnostic| vec![problem];
+        let target = self.target(&options.target).map_err(one)?;
+        let mut phases = Vec::new();
+        let start = Instant::now();
+        let imported = self.import(source, &options.bindings)?;
+        phases.push(("import", start.elapsed()));
+        let function = main_function(&imported.module)?;
+        let signature = Signature::of(&imported.module, function);
+        let mut compilation = Compilation {
+            programs: Vec::new(),
+            constants: ConstantPool::new(),
+            warnings: imported.diagnostics,
+            signature,
+            phases,
+            imported_text: String::new(),
+            target: target.name,
+            metadata: BTreeMap::new(),
+            companions: source.companions().map_err(one)?,
+        };
+        dump(options, "model", Level::Imported, || print(&imported.module, &PrintOptions::default()))?;
+        if options.compile_to == Level::Imported {
+            compilation.imported_text = print(&imported.module, &PrintOptions::default());
+            return Ok(compilation);
+        }
+        let mut plan_options = options.plan.clone();
+        plan_options.context_window = plan_options.context_window.or_else(|| model_window(source));
+        let plans = plan(&compilation.signature, &plan_options)?;
+        let contexts: Vec<PassContext> = plans
+            .iter()
+            .map(|_| self.pass_context(&options.rule_files).map_err(one))
+            .collect::<Result<_, _>>()?;
+        let start = Instant::now();
+        // Each program is optimised on its own; results come back in the order of the plans, so threads leave no trace.
+        let optimized: Vec<Result<Optimized, Diagnostics>> = plans
+            .into_par_iter()
+            .zip(contexts)
+            .map(|(plan, context)| self.optimize(&imported.module, plan, context, target, options))
+            .collect();
+        compilation.phases.push(("optimize", start.elapsed()));
+        let start = Instant::now();
+        for optimized in optimized {
+            self.lower(optimized?, target, options, &mut compilation)?;
+        }
+        compilation.phases.push(("lower", start.elapsed()));
+        let window = compilation.programs.iter().filter_map(|report| report.program.as_ref()).flat_map(|program| {
+            let bound = program.registers.iter().filter(|register| register.is_bound);
+            bound.map(move |register| register.maximum + i64::from(program.chunk_length))
+        });
+        if let Some(window) = window.max() {
+            compilation.metadata.insert("context_window".into(), window.to_string());
+        }
+        Ok(compilation)
+    }
+
+    /// Imports a model.
+    ///
+    /// # Errors
+    /// All problems of the model.
+    pub fn import(
+        &self,
+        source: &Source,
+        bindings: &BTreeMap<String, i64>,
+    ) -> Result<import::onnx::Imported, Diagnostics> {
+        let options = import::onnx::ImportOptions { bindings: bindings.clone(), ..Default::default() };
+        match source {
+            Source::Onnx(path) => import::onnx::import_file(path, &options),
+            Source::StandardInput => {
+                let bytes = crate::output::read(Path::new("-")).map_err(|problem| vec![problem])?;
+                import::onnx::import_bytes(bytes.into(), &options)
+            }
+            Source::Artifact(path) => Err(vec![
+                Diagnostic::error(Location::Unknown, format!("'{}' is compiled already", path.display()))
+                    .with_help("give the ONNX model it was made from"),
+            ]),
+        }
+    }
+
+    fn optimize(
+        &self,
+        imported: &Module,
+        plan: ProgramPlan,
+        mut context: PassContext,
+        target: &'static Target,
+        options: &CompileOptions,
+    ) -> Result<Optimized, Diagnostics> {
+        let mut module = imported.clone();
+        let root = module.root();
+        tilewright_ir::symbols::substitute(&mut module, root, &plan.substitution);
+        context.machine = target.machine();
+        if let Some(bytes) = options.sram_bytes {
+            context.machine.sram_bytes = bytes;
+        }
+        let mut dumps = Vec::new();
+        let wants_text = |level: Level| options.dump_folder.is_some() || options.compile_to == level;
+        for (level, pipeline) in PIPELINES {
+            if level > options.compile_to {
+                break;
+            }
+            let manager = PassManager::parse(pipeline, &self.passes).map_err(|problem| vec![problem])?;
+            manager.run(&mut module, &mut context, &mut []).map_err(|failure| failure.diagnostics)?;
+            if wants_text(level) {
+                dumps.push((level, print(&module, &PrintOptions::default())));
+            }
+        }
+        let explain = if options.explain { std::mem::take(&mut context.reports) } else { Vec::new() };
+        Ok(Optimized { plan, module, machine: context.machine, warnings: context.diagnostics, explain, dumps })
+    }
+
+    fn lower(
+        &self,
+        optimized: Optimized,
+        target: &'static Target,
+        options: &CompileOptions,
+        compilation: &mut Compilation,
+    ) -> Result<(), Diagnostics> {
+        let Optimized { plan, module, machine, warnings, explain, dumps } = optimized;
+        compilation.warnings.extend(warnings);
+        let function = main_function(&module)?;
+        let mut report = ProgramReport {
+            name: plan.name.clone(),
+            kernel_count: kernel_count(&module, function),
+            placement: Placement::default(),
+            explain,
+            text: String::new(),
+            program: None,
+            machine,
+        };
+        let mut texts = dumps;
+        if options.compile_to > Level::Kernels {
+            let lower_options = lower::Options {
+                name: plan.name.clone(),
+                chunk_length: plan.chunk_length as u32,
+                context_window: plan.maxima.values().max().map(|maximum| maximum + plan.chunk_length as i64),
+                symbols: plan.maxima.iter().map(|(name, maximum)| (name.to_string(), (0, *maximum))).collect(),
+            };
+            let constants = &mut compilation.constants;
+            let name = module.symbol_name(function).unwrap_or("main").to_string();
+            let compiled = compile_function(&module, &name, target, &report.machine, &lower_options, constants)?;
+            let wanted = |level: Level| {
+                level <= options.compile_to && (options.dump_folder.is_some() || options.compile_to == level)
+            };
+            if wanted(Level::Tile) {
+                texts.push((Level::Tile, print(&compiled.tile, &PrintOptions::default())));
+            }
+            if wanted(Level::Placed) {
+                texts.push((Level::Placed, print(&compiled.placed, &PrintOptions::default())));
+            }
+            if wanted(Level::Commands) && options.dump_folder.is_some() {
+                texts.push((Level::Commands, disassemble(&compiled.program, Default::default())));
+            }
+            if options.require_target {
+                compiled.placement.require_target(target.name).map_err(|problem| vec![problem])?;
+            }
+            report.placement = compiled.placement;
+            report.program = Some(compiled.program);
+        }
+        for (level, text) in texts {
+            dump(options, &plan.name, level, || text.clone())?;
+            if level == options.compile_to {
+                report.text = text;
+            }
+        }
+        compilation.programs.push(report);
+        Ok(())
+    }
+}
+
+impl Compilation {
+    /// Writes the artifact; weights are streamed tensor by tensor. Gives its size in bytes.
+    ///
+    /// # Errors
+    /// When a weight cannot be made or the file cannot be written; nothing is left then.
+    pub fn write(&self, path: &Path) -> Result<u64, Diagnostic> {
+        let fault = |error: tilewright_runtime::artifact::ArtifactError| {
+            Diagnostic::error(Location::Unknown, format!("cannot write artifact '{}': {error}", path.display()))
+                .with_help("check that the folder exists, is writable and has room")
+        };
+        let tool = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
+        let mut writer = ArtifactWriter::create(path, self.target, tool).map_err(fault)?;
+        writer.metadata(&self.metadata).map_err(fault)?;
+        for report in &self.programs {
+            if let Some(program) = &report.program {
+                writer.program(program).map_err(fault)?;
+            }
+        }
+        for (name, bytes) in &self.companions {
+            writer.blob(name, bytes).map_err(fault)?;
+        }
+        let infos: Vec<_> = self.constants.constants().iter().map(|constant| constant.info.clone()).collect();
+        writer
+            .constants(&infos, |index, sink: &mut dyn Write| {
+                let bytes = self.constants.constants()[index].bytes().map_err(std::io::Error::other)?;
+                sink.write_all(&bytes)
+            })
+            .map_err(fault)?;
+        writer.finish().map_err(fault)
+    }
+}
+
+/// The function of an imported module.
+fn main_function(module: &Module) -> Result<tilewright_ir::module::OpId, Diagnostics> {
+    module
+        .functions()
+        .first()
+        .copied()
+        .ok_or_else(|| vec![Diagnostic::error(Location::Unknown, "the module holds no function")])
+}
+
+/// The context window that the model's configuration states.
+fn model_window(source: &Source) -> Option<usize> {
+    let folder = source.folder()?;
+    GenerationConfig::from_folder(folder).ok()?.max_position_embeddings
+}
+
+fn dump(options: &CompileOptions, name: &str, level: Level, text: impl Fn() -> String) -> Result<(), Diagnostics> {
+    let Some(folder) = &options.dump_folder else { return Ok(()) };
+    let extension = if level == Level::Commands { "txt" } else { "mlir" };
+    let file = folder.join(format!("{name}.{}.{}.{extension}", level as usize, level.name()));
+    crate::output::make_folder(folder)
+        .and_then(|()| crate::output::write(&file, text().as_bytes()))
+        .map_err(|problem| vec![problem])
+}
