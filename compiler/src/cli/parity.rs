@@ -1,0 +1,187 @@
+//! `tilewright parity`: a model's results against recorded ones, on the reference evaluator and on targets.
+
+use super::{CompileArguments, table};
+use crate::cases;
+use crate::execute::{On, execute};
+use crate::exit::Failure;
+use crate::metrics::{Distance, compare};
+use crate::model::Source;
+use crate::session::Session;
+use serde::Serialize;
+use std::path::PathBuf;
+use tilewright_ir::diagnostic::{Diagnostics, Kind};
+use tilewright_ir::element::Element;
+
+/// Arguments.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright parity --cases models/llama --on reference\n  \
+    tilewright parity --cases models/* --on npu-gen3 --json > parity.json\n\n\
+    A case is a folder with model.onnx, input_K.npy and output_K.npy in graph order; folders below it with inputs of\n\
+    their own are cases of the same model. Tolerance: |found - expected| <= atol + rtol * |expected|.")]
+pub(crate) struct Arguments {
+    /// Folders of cases
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    cases: Vec<PathBuf>,
+    /// Where to run: 'reference' or a target; may be given again
+    #[arg(long, default_value = "reference", value_name = "NAME")]
+    on: Vec<String>,
+    /// Relative tolerance of f32 and wider results; f16 and bf16 get ten times as much
+    #[arg(long, default_value_t = 1e-3)]
+    rtol: f64,
+    /// Absolute tolerance
+    #[arg(long, default_value_t = 1e-4)]
+    atol: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Bytes of on-chip SRAM, in place of the target's own
+    #[arg(long, value_name = "BYTES")]
+    sram_bytes: Option<String>,
+    /// Fail when any op would run on the host
+    #[arg(long)]
+    require_target: bool,
+}
+
+/// One output of one case on one machine.
+#[derive(Serialize)]
+struct Row {
+    case: String,
+    on: String,
+    output: usize,
+    #[serde(flatten)]
+    distance: Option<Distance>,
+    problem: Option<String>,
+    agrees: bool,
+}
+
+/// Runs all cases and reports.
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    let mut unsupported = false;
+    let mut without_reference = Vec::new();
+    for folder in &arguments.cases {
+        for folder in cases::find(folder)? {
+            let case = cases::read(&folder)?;
+            if case.outputs.is_empty() {
+                without_reference.push(case.name);
+                continue;
+            }
+            for on in &arguments.on {
+                let (found, kinds) = run_case(session, arguments, &case, on)?;
+                unsupported |= kinds;
+                rows.extend(found);
+            }
+        }
+    }
+    show(arguments, &rows, &without_reference)?;
+    let over = rows.iter().filter(|row| !row.agrees).count();
+    if over == 0 {
+        return Ok(());
+    }
+    let what = format!("{over} of {} outputs are over the threshold", rows.len());
+    if unsupported {
+        // A model that cannot be compiled is not a matter of tolerance.
+        let problem = tilewright_ir::diagnostic::Diagnostic::unsupported(Default::default(), what);
+        return Err(Failure::Diagnostics(vec![problem.with_help("the rows above say what is not supported")]));
+    }
+    Err(Failure::Parity(what))
+}
+
+fn run_case(
+    session: &Session,
+    arguments: &Arguments,
+    case: &cases::Case,
+    on: &str,
+) -> Result<(Vec<Row>, bool), Failure> {
+    let source = Source::Onnx(case.model.clone());
+    let mut options = CompileArguments { target: on.into(), ..CompileArguments::default() }.options()?;
+    options.require_target = arguments.require_target;
+    options.sram_bytes = arguments.sram_bytes.as_deref().map(super::parse_bytes).transpose()?;
+    let place = if on == "reference" { On::Reference } else { On::Target(&options) };
+    let row = |output: usize| Row {
+        case: case.name.clone(),
+        on: on.into(),
+        output,
+        distance: None,
+        problem: None,
+        agrees: false,
+    };
+    let found = match execute(session, &source, &case.inputs, &place) {
+        Ok(found) => found,
+        Err(problems) => {
+            let unsupported = problems.iter().any(|problem| problem.kind == Kind::Unsupported);
+            return Ok((vec![Row { problem: Some(first_line(&problems)), ..row(0) }], unsupported));
+        }
+    };
+    let mut rows = Vec::new();
+    if found.len() != case.outputs.len() {
+        let problem = format!("expected {} outputs, found {}", case.outputs.len(), found.len());
+        rows.push(Row { problem: Some(problem), ..row(0) });
+    }
+    for (index, (found, expected)) in found.iter().zip(&case.outputs).enumerate() {
+        let coarse = matches!(expected.element, Element::F16 | Element::BF16);
+        let rtol = if coarse { arguments.rtol * 10.0 } else { arguments.rtol };
+        let atol = if coarse { arguments.atol * 10.0 } else { arguments.atol };
+        rows.push(match compare(found, expected, rtol, atol) {
+            Ok(distance) => {
+                let agrees = distance.mismatches == 0;
+                Row { agrees, distance: Some(distance), ..row(index) }
+            }
+            Err(problem) => Row { problem: Some(problem), ..row(index) },
+        });
+    }
+    Ok((rows, false))
+}
+
+fn first_line(problems: &Diagnostics) -> String {
+    let first = problems.first().map(ToString::to_string).unwrap_or_default();
+    let more = if problems.len() > 1 { format!(" (and {} more)", problems.len() - 1) } else { String::new() };
+    first.lines().collect::<Vec<_>>().join("; ") + &more
+}
+
+fn cells(row: &Row) -> [String; 8] {
+    let number = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
+    let distance = row.distance.as_ref();
+    [
+        row.case.clone(),
+        row.on.clone(),
+        row.output.to_string(),
+        distance.map_or("-".into(), |one| format!("{:.3e}", one.max_absolute_error)),
+        number(distance.map(|one| one.cosine), 6),
+        number(distance.map(|one| one.sqnr_db), 1),
+        distance.map_or("-".into(), |one| format!("{}/{}", one.mismatches, one.elements)),
+        if row.agrees { "agrees".into() } else { row.problem.clone().unwrap_or_else(|| "over".into()) },
+    ]
+}
+
+const HEADER: [&str; 8] = ["case", "on", "output", "max abs error", "cosine", "SQNR dB", "over/elements", "verdict"];
+
+fn show(arguments: &Arguments, rows: &[Row], without_reference: &[String]) -> Result<(), Failure> {
+    let agreed = rows.iter().filter(|row| row.agrees).count();
+    let text = if arguments.json {
+        let report = serde_json::json!({
+            "rtol": arguments.rtol, "atol": arguments.atol, "rows": rows,
+            "agreed": agreed, "outputs": rows.len(), "without_reference": without_reference,
+        });
+        format!("{report:#}\n")
+    } else if arguments.csv {
+        let quote = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+        let mut lines = vec![HEADER.map(String::from)];
+        lines.extend(rows.iter().map(cells));
+        lines.iter().map(|line| line.iter().map(quote).collect::<Vec<_>>().join(",") + "\n").collect()
+    } else {
+        let mut report = table(&HEADER);
+        rows.iter().for_each(|row| {
+            report.add_row(cells(row));
+        });
+        let mut text = format!("{report}\n{agreed} of {} outputs agree\n", rows.len());
+        for case in without_reference {
+            text += &format!("{case}: no recorded outputs, not compared\n");
+        }
+        text
+    };
+    Ok(crate::output::write(std::path::Path::new("-"), text.as_bytes())?)
+}
