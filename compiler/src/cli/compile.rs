@@ -1,6 +1,6 @@
 //! `tilewright compile`: a model to an artifact, or to the text of a level on the way.
 
-use super::{CompileArguments, table};
+use super::CompileArguments;
 use crate::driver::{Compilation, Level, ProgramReport};
 use crate::exit::Failure;
 use crate::model::Source;
@@ -98,14 +98,8 @@ fn explanation(compilation: &Compilation) -> String {
 
 fn explain_program(report: &ProgramReport) -> String {
     let mut text = format!("program {}: {} kernels\n", report.name, report.kernel_count);
-    if !report.explain.is_empty() {
-        let mut rules = table(&["block", "copies", "rule", "times"]);
-        for (number, block) in report.explain.iter().enumerate() {
-            for (rule, count) in &block.rules {
-                rules.add_row([number.to_string(), block.copies.to_string(), rule.clone(), count.to_string()]);
-            }
-        }
-        text += &format!("{rules}\n");
+    for block in &report.explain {
+        text += &format!("{block}\n");
     }
     if !report.placement.rows.is_empty() {
         text += &report.placement.text();

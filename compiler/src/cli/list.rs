@@ -1,0 +1,156 @@
+//! `tilewright targets`, `ops`, `passes`, `rules`: what there is, as tables or JSON.
+
+use super::table;
+use crate::exit::Failure;
+use crate::import::onnx::table::operators;
+use crate::session::Session;
+use serde_json::json;
+use std::path::PathBuf;
+use tilewright_ir::op_def::{Arity, OpDef, ValueDef};
+
+/// Arguments of the plain lists.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright targets\n  tilewright passes --json")]
+pub(crate) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of the list of ops.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright ops\n  tilewright ops core.attention\n  tilewright ops --onnx --json")]
+pub(crate) struct OpsArguments {
+    /// Show one op in full
+    #[arg(value_name = "OP")]
+    name: Option<String>,
+    /// List the ONNX operators that are read, with their opset versions
+    #[arg(long)]
+    onnx: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of the list of rules.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  tilewright rules\n  tilewright rules --rules my.rules --json")]
+pub(crate) struct RulesArguments {
+    /// Read more rewrite rules from a file; may be given again
+    #[arg(long, value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn show(json_wanted: bool, header: &[&str], rows: Vec<Vec<String>>) {
+    if json_wanted {
+        let objects: Vec<serde_json::Value> = rows
+            .iter()
+            .map(|row| {
+                let pairs = header.iter().zip(row).map(|(key, cell)| ((*key).to_string(), json!(cell)));
+                serde_json::Value::Object(pairs.collect())
+            })
+            .collect();
+        println!("{:#}", serde_json::Value::Array(objects));
+        return;
+    }
+    let mut report = table(header);
+    for row in rows {
+        report.add_row(row);
+    }
+    println!("{report}");
+}
+
+/// The targets.
+pub(crate) fn targets(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let rows = session.targets.iter().map(|target| {
+        let machine = target.machine();
+        let sram = format!("{} KiB", machine.sram_bytes >> 10);
+        vec![target.name.to_string(), sram, target.lowerings.len().to_string(), target.doc.to_string()]
+    });
+    show(arguments.json, &["name", "sram", "lowerings", "what it is"], rows.collect());
+    Ok(())
+}
+
+/// The passes.
+pub(crate) fn passes(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let rows = session.passes.all().iter().map(|pass| {
+        let options: Vec<String> =
+            pass.options.iter().map(|option| format!("{}={}", option.name, option.default)).collect();
+        vec![pass.name.to_string(), options.join(" "), pass.doc.to_string()]
+    });
+    show(arguments.json, &["name", "options", "what it does"], rows.collect());
+    Ok(())
+}
+
+/// The ops of all dialects, one op in full, or the ONNX operators.
+pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Failure> {
+    if arguments.onnx {
+        let rows = operators().into_iter().map(|row| {
+            let domain = if row.domain.is_empty() { "ai.onnx" } else { row.domain };
+            let until = row.until.map_or("on".to_string(), |until| format!("to {until}"));
+            vec![domain.to_string(), row.name.to_string(), format!("{} {until}", row.since)]
+        });
+        show(arguments.json, &["domain", "operator", "opset"], rows.collect());
+        return Ok(());
+    }
+    if let Some(name) = &arguments.name {
+        let def = session.registry.find(name).ok_or_else(|| {
+            let nearest = session.registry.nearest(name).map(|name| format!("did you mean '{name}'?"));
+            Failure::user(format!("no op is called '{name}'"), nearest.unwrap_or_else(|| "tilewright ops lists them".into()))
+        })?;
+        println!("{}", in_full(def));
+        return Ok(());
+    }
+    let rows = session.registry.ops().map(|def| {
+        let attributes: Vec<&str> = def.attributes.iter().map(|attribute| attribute.name).collect();
+        vec![def.name.to_string(), values(def.operands), attributes.join(" "), first_sentence(def.doc)]
+    });
+    show(arguments.json, &["op", "operands", "attributes", "what it computes"], rows.collect());
+    Ok(())
+}
+
+fn values(list: &[ValueDef]) -> String {
+    let words: Vec<String> = list
+        .iter()
+        .map(|value| {
+            let mark = match value.arity {
+                Arity::One => "",
+                Arity::Optional => "?",
+                Arity::Variadic => "*",
+            };
+            format!("{}{mark}", value.name)
+        })
+        .collect();
+    words.join(", ")
+}
+
+fn first_sentence(doc: &str) -> String {
+    doc.split_inclusive(". ").next().unwrap_or(doc).trim().to_string()
+}
+
+fn in_full(def: &OpDef) -> String {
+    let mut text = format!("{}({}) -> {}\n\n{}\n", def.name, values(def.operands), values(def.results), def.doc);
+    for attribute in def.attributes {
+        let need = if attribute.required { "required" } else { "optional" };
+        text += &format!("\n  {}: {:?}, {need}", attribute.name, attribute.rule);
+    }
+    if !def.axes.is_empty() {
+        text += &format!("\n\naxes: {}", def.axes);
+    }
+    text
+}
+
+/// The rewrite rules, in-tree and given.
+pub(crate) fn rules(session: &Session, arguments: &RulesArguments) -> Result<(), Failure> {
+    let context = session.pass_context(&arguments.rules)?;
+    let rules = tilewright_passes::rules::load_all(&context.registry, &context.rules)?;
+    let rows = rules.iter().map(|rule| {
+        let tier = if rule.approximate { "approximate" } else { "exact" };
+        vec![rule.name.to_string(), tier.to_string(), rule.file.to_string(), rule.text.to_string()]
+    });
+    show(arguments.json, &["rule", "tier", "file", "rewrite"], rows.collect());
+    Ok(())
+}
