@@ -1,3 +1,7 @@
-//! Shared parts of the tests.
+//! Shared parts of the tests: corpus files, seeded inputs, tolerance, real MLIR, the folder of recorded models.
+//!
+//! Nothing imports this crate.
 
+pub mod corpus_file;
 pub mod mlir_reader;
+pub mod recorded;

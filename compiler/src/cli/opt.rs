@@ -95,17 +95,15 @@ impl Arguments {
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let text = crate::output::read_text(&arguments.input)?;
     let file = arguments.input.display().to_string();
-    let parts: Vec<(usize, String)> =
-        if arguments.split_input_file { split_input(&text) } else { vec![(0, text.clone())] };
+    let parts: Vec<(usize, &str)> =
+        if arguments.split_input_file { split_input(&text) } else { vec![(0, text.as_str())] };
     let mut results = Vec::new();
     let mut problems = Diagnostics::new();
     for (lines_before, part) in &parts {
-        // Blank lines in front keep line numbers those of the whole file.
-        let padded = "\n".repeat(*lines_before) + part;
-        let outcome = one(session, arguments, &padded, &file);
+        let outcome = one(session, arguments, part, *lines_before, &file);
         if arguments.verify_diagnostics {
             let found = outcome.err().unwrap_or_default();
-            problems.extend(compare_with_expected(&padded, &file, &found));
+            problems.extend(compare_with_expected(part, *lines_before, &file, &found));
             continue;
         }
         match outcome {
@@ -125,10 +123,17 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     Ok(crate::output::write(&arguments.output, results.join("// -----\n").as_bytes())?)
 }
 
-fn one(session: &Session, arguments: &Arguments, text: &str, file: &str) -> Result<String, Diagnostics> {
+fn one(
+    session: &Session,
+    arguments: &Arguments,
+    text: &str,
+    first_line: usize,
+    file: &str,
+) -> Result<String, Diagnostics> {
     let options = ParseOptions {
-        file: file.into(),
-        resource_seed: arguments.seed_resources,
+        file,
+        first_line,
+        stand_in_seed: arguments.seed_resources,
         ..ParseOptions::default()
     };
     let mut module = parse(text, &session.registry, &options)?;
@@ -181,14 +186,14 @@ struct Expected {
 }
 
 /// Reads `// expected-error {{part of the message}}`, `expected-error@+1`, `expected-error@below`, also for warnings.
-fn expectations(text: &str) -> Vec<Expected> {
+fn expectations(text: &str, lines_before: usize) -> Vec<Expected> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         for (marker, severity) in [("expected-error", Severity::Error), ("expected-warning", Severity::Warning)] {
             let Some(at) = line.find(marker) else { continue };
             let rest = &line[at + marker.len()..];
             let (Some(open), Some(close)) = (rest.find("{{"), rest.rfind("}}")) else { continue };
-            let own = index as i64 + 1;
+            let own = (lines_before + index) as i64 + 1;
             let offset = match rest[..open].trim().strip_prefix('@') {
                 Some("below") => 1,
                 Some("above") => -1,
@@ -202,10 +207,10 @@ fn expectations(text: &str) -> Vec<Expected> {
     found
 }
 
-fn compare_with_expected(text: &str, file: &str, found: &[Diagnostic]) -> Diagnostics {
+fn compare_with_expected(text: &str, lines_before: usize, file: &str, found: &[Diagnostic]) -> Diagnostics {
     let mut left: Vec<&Diagnostic> = found.iter().filter(|one| one.severity != Severity::Note).collect();
     let mut problems = Diagnostics::new();
-    for expected in expectations(text) {
+    for expected in expectations(text, lines_before) {
         let fits = |one: &&Diagnostic| {
             let line = match &one.location {
                 Location::File(_, line, _) => Some(*line),
