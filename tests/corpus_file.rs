@@ -23,7 +23,7 @@ use tilewright_ir::module::{Module, OpId};
 use tilewright_ir::op_def::Evaluate;
 use tilewright_ir::parse::{ParseOptions, Resources, parse};
 use tilewright_ir::print::{PrintOptions, print};
-use tilewright_ir::sample::sample;
+use tilewright_ir::sample::Sampler;
 use tilewright_ir::tensor::Tensor;
 use tilewright_passes::pipeline::PassManager;
 use tilewright_runtime::disassemble::disassemble;
@@ -143,7 +143,7 @@ fn inputs(module: &Module, function: OpId, header: &Header) -> Option<Vec<Tensor
         .enumerate()
         .map(|(index, value)| {
             let ty = module.tensor(*value)?;
-            sample(ty, &bindings, SEED + index as u64).ok()
+            Sampler::new(SEED + index as u64).tensor(ty, &bindings).ok()
         })
         .collect()
 }

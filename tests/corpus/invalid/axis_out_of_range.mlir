@@ -1,0 +1,8 @@
+// An axis beyond the rank.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3xf32>):
+    %y = "core.softmax"(%x) <{axis = 2 : i64}> : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

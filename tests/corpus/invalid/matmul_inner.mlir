@@ -1,0 +1,8 @@
+// Inner dimensions differ.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x8xf32>, tensor<9x4xf32>) -> tensor<2x4xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x8xf32>, %x1: tensor<9x4xf32>):
+    %y = "core.matmul"(%x0, %x1) : (tensor<2x8xf32>, tensor<9x4xf32>) -> tensor<2x4xf32>
+    "func.return"(%y) : (tensor<2x4xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

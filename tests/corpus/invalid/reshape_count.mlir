@@ -1,0 +1,8 @@
+// Six elements into eight.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x4xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3xf32>):
+    %y = "core.reshape"(%x) : (tensor<2x3xf32>) -> tensor<2x4xf32>
+    "func.return"(%y) : (tensor<2x4xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

@@ -1,0 +1,8 @@
+// A misspelt op gets the nearest name.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3xf32>):
+    %y = "core.relux"(%x) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

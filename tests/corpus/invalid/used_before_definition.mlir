@@ -1,0 +1,9 @@
+// A value used above its definition.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3xf32>):
+    %y = "core.relu"(%z) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    %z = "core.relu"(%x) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

@@ -1,0 +1,8 @@
+// Predicate ge.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xi1>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x3xf32>, %x1: tensor<2x3xf32>):
+    %y = "core.compare"(%x0, %x1) <{predicate = "ge"}> : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xi1>
+    "func.return"(%y) : (tensor<2x3xi1>) -> ()
+  }) : () -> ()
+}) : () -> ()

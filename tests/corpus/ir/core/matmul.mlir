@@ -1,0 +1,8 @@
+// Numpy batch semantics.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3x4xf32>, tensor<4x5xf32>) -> tensor<2x3x5xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x3x4xf32>, %x1: tensor<4x5xf32>):
+    %y = "core.matmul"(%x0, %x1) : (tensor<2x3x4xf32>, tensor<4x5xf32>) -> tensor<2x3x5xf32>
+    "func.return"(%y) : (tensor<2x3x5xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

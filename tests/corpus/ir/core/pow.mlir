@@ -1,0 +1,8 @@
+// Power with a scalar exponent.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>, tensor<f32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x3xf32>, %x1: tensor<f32>):
+    %y = "core.pow"(%x0, %x1) : (tensor<2x3xf32>, tensor<f32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

@@ -1,0 +1,8 @@
+// Packs of results.
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x5xf32>) -> (tensor<2x2xf32>, tensor<2x2xi64>), sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x5xf32>):
+    %top:2 = "core.top_k"(%x) <{axis = 1 : i64, k = 2 : i64, largest = true}> : (tensor<2x5xf32>) -> (tensor<2x2xf32>, tensor<2x2xi64>)
+    "func.return"(%top#0, %top#1) : (tensor<2x2xf32>, tensor<2x2xi64>) -> ()
+  }) : () -> ()
+}) : () -> ()

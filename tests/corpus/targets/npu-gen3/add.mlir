@@ -1,0 +1,9 @@
+// Add with a broadcast row.
+// target: npu-gen3
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x3xf32>, %x1: tensor<3xf32>):
+    %y = "core.add"(%x0, %x1) : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

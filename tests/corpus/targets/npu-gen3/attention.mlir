@@ -1,0 +1,9 @@
+// Grouped queries, causal at the end.
+// target: npu-gen3
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<1x4x3x8xf32>, tensor<1x2x5x8xf32>, tensor<1x2x5x8xf32>) -> tensor<1x4x3x8xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<1x4x3x8xf32>, %x1: tensor<1x2x5x8xf32>, %x2: tensor<1x2x5x8xf32>):
+    %y = "core.attention"(%x0, %x1, %x2) <{causal = true, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, scale = 3.535530e-01, softcap = 0.000000e+00, window = -1 : i64}> : (tensor<1x4x3x8xf32>, tensor<1x2x5x8xf32>, tensor<1x2x5x8xf32>) -> tensor<1x4x3x8xf32>
+    "func.return"(%y) : (tensor<1x4x3x8xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

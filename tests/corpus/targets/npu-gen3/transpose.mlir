@@ -1,0 +1,9 @@
+// Axes in another order.
+// target: npu-gen3
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3x4xf32>) -> tensor<4x2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3x4xf32>):
+    %y = "core.transpose"(%x) <{permutation = array<i64: 2, 0, 1>}> : (tensor<2x3x4xf32>) -> tensor<4x2x3xf32>
+    "func.return"(%y) : (tensor<4x2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()
