@@ -14,8 +14,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use tilewright::loaded::Loaded;
 use tilewright::metrics::compare;
 use tilewright::session::Session;
+use tilewright::signature::Signature;
 use tilewright_ir::diagnostic::{Diagnostic, Severity};
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::evaluate;
@@ -27,6 +29,7 @@ use tilewright_ir::sample::Sampler;
 use tilewright_ir::tensor::Tensor;
 use tilewright_passes::pipeline::PassManager;
 use tilewright_runtime::disassemble::disassemble;
+use tilewright_runtime::interpreter::TransferMode;
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{Options, compile_function};
 
@@ -231,7 +234,7 @@ fn on_target(
         && let Some(Ok(expected)) = before.get(&function_name)
     {
         for deferred in [false, true] {
-            let found = crate::corpus_file::execute(&compiled.program, &constants, &inputs, header, deferred)
+            let found = execute(&compiled.program, &constants, module, &inputs, header, deferred)
                 .unwrap_or_else(|problem| panic!("{name}: running for {}: {problem}", target.name));
             let what = if deferred { "the stream with late transfers differs" } else { "the stream differs" };
             close(name, what, expected, &found, header.tolerance);
@@ -242,6 +245,28 @@ fn on_target(
         compiled.placement.text(),
         disassemble(&compiled.program, tilewright_runtime::disassemble::Options { without_locations: true, ..Default::default() })
     )
+}
+
+/// Runs a program on inputs in argument order; transfers happen at once, or at the wait for them.
+fn execute(
+    program: &tilewright_runtime::stream::Program,
+    constants: &ConstantPool,
+    module: &Module,
+    inputs: &[Tensor],
+    header: &Header,
+    deferred: bool,
+) -> Result<Vec<Tensor>, String> {
+    let mode = if deferred { TransferMode::AtWait } else { TransferMode::Immediate };
+    let told = |problems: Vec<Diagnostic>| list(&problems);
+    let image = constants.image()?;
+    let mut loaded = Loaded::from_programs(vec![program.clone()], image, mode).map_err(told)?;
+    for (name, (value, _)) in &header.symbols {
+        if program.register(name).is_some() {
+            loaded.session.bind(name, *value).map_err(|error| error.to_string())?;
+        }
+    }
+    let signature = Signature::of(module, module.functions()[0]);
+    loaded.run_once(&signature, inputs).map_err(told)
 }
 
 fn problems_of(module: &Module) -> Vec<Diagnostic> {
