@@ -219,10 +219,11 @@ impl Session {
         &self,
         source: &Source,
         bindings: &BTreeMap<String, i64>,
-    ) -> Result<import::onnx::Imported, Diagnostics> {
-        let options = import::onnx::ImportOptions { bindings: bindings.clone(), ..Default::default() };
+    ) -> Result<import::Imported, Diagnostics> {
+        let bindings = bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect();
+        let options = import::Options { bindings, ..Default::default() };
         match source {
-            Source::Onnx(path) => import::onnx::import_file(path, &options),
+            Source::Onnx(path) => import::onnx::import(path, &options),
             Source::StandardInput => {
                 let bytes = crate::output::read(Path::new("-")).map_err(|problem| vec![problem])?;
                 import::onnx::import_bytes(bytes.into(), &options)
@@ -245,7 +246,7 @@ impl Session {
         let mut module = imported.clone();
         let root = module.root();
         tilewright_ir::symbols::substitute(&mut module, root, &plan.substitution);
-        context.machine = target.machine();
+        context.machine = (target.machine)();
         if let Some(bytes) = options.sram_bytes {
             context.machine.sram_bytes = bytes;
         }

@@ -49,7 +49,7 @@ pub fn execute(
             let mut options = (*options).clone();
             options.bindings.extend(bindings.iter().map(|(name, value)| (name.to_string(), *value)));
             let compilation = session.compile(source, &options)?;
-            let loaded = crate::loaded::Loaded::from_compilation(&compilation)?;
+            let mut loaded = crate::loaded::Loaded::from_compilation(&compilation)?;
             loaded.run_once(&signature, inputs)
         }
     }

@@ -1,4 +1,28 @@
-//! tilewright: the compiler crate.
+//! tilewright's compiler: from an ONNX file to an artifact, and the command line around it.
+//!
+//! The only crate that knows files, ONNX, terminals and YAML. The way of a model is [`driver`]; what is known (dialects, passes,
+//! rules, targets) is a [`session::Session`], which is also the entry for tools with parts of their own:
+//!
+//! ```no_run
+//! use tilewright::session::Session;
+//! let code: std::process::ExitCode = Session::new().run_cli();
+//! ```
 
+pub mod cases;
+mod cli;
+pub mod driver;
+pub mod execute;
+pub mod exit;
 pub mod import;
+pub mod instruments;
+pub mod loaded;
+pub mod metrics;
+pub mod model;
 pub mod npy;
+pub mod output;
+pub mod plan;
+pub mod render;
+pub mod session;
+pub mod signature;
+pub mod story;
+pub mod tokens;

@@ -1,2 +1,8 @@
 //! The `tilewright` binary.
-fn main() {}
+
+use std::process::ExitCode;
+use tilewright::session::Session;
+
+fn main() -> ExitCode {
+    Session::new().run_cli()
+}

@@ -2,7 +2,7 @@
 //!
 //! Knows terminals; nothing else in the compiler does but `cli`.
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::io::IsTerminal;
 use tilewright_ir::diagnostic::{Diagnostic, Severity};
 use tilewright_ir::location::Location;
@@ -26,7 +26,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &[(&str, &str)], renderer: &Rend
         Severity::Warning => Level::WARNING,
         Severity::Note => Level::NOTE,
     };
-    let mut group = level.primary_title(diagnostic.what.as_str()).elements(std::iter::empty::<Snippet<'_, _>>());
+    let mut group = Group::with_title(level.primary_title(diagnostic.what.as_str()));
     let place = match &diagnostic.location {
         Location::File(file, line, column) => {
             let found = sources.iter().find(|source| *source.0 == **file);

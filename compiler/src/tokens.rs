@@ -134,6 +134,16 @@ impl GenerationConfig {
         }
     }
 
+    /// What `over` says, and where it is silent what this says.
+    #[must_use]
+    pub fn or(self, over: GenerationConfig) -> GenerationConfig {
+        GenerationConfig {
+            eos_token_id: over.eos_token_id.or(self.eos_token_id),
+            max_new_tokens: over.max_new_tokens.or(self.max_new_tokens),
+            max_position_embeddings: over.max_position_embeddings.or(self.max_position_embeddings),
+        }
+    }
+
     /// Reads what a model folder has: `generation_config.json` over `config.json`; absent files are no fault.
     ///
     /// # Errors
@@ -145,11 +155,7 @@ impl GenerationConfig {
         };
         let model = read("config.json")?.unwrap_or_default();
         let generation = read("generation_config.json")?.unwrap_or_default();
-        Ok(GenerationConfig {
-            eos_token_id: generation.eos_token_id.or(model.eos_token_id),
-            max_new_tokens: generation.max_new_tokens,
-            max_position_embeddings: model.max_position_embeddings,
-        })
+        Ok(model.or(generation))
     }
 }
 

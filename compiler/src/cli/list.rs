@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::exit::Failure;
-use crate::import::onnx::table::operators;
+use crate::import::onnx::operators;
 use crate::session::Session;
 use serde_json::json;
 use std::path::PathBuf;
@@ -66,7 +66,7 @@ fn show(json_wanted: bool, header: &[&str], rows: Vec<Vec<String>>) {
 /// The targets.
 pub(crate) fn targets(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let rows = session.targets.iter().map(|target| {
-        let machine = target.machine();
+        let machine = (target.machine)();
         let sram = format!("{} KiB", machine.sram_bytes >> 10);
         vec![target.name.to_string(), sram, target.lowerings.len().to_string(), target.doc.to_string()]
     });
@@ -146,11 +146,12 @@ fn in_full(def: &OpDef) -> String {
 /// The rewrite rules, in-tree and given.
 pub(crate) fn rules(session: &Session, arguments: &RulesArguments) -> Result<(), Failure> {
     let context = session.pass_context(&arguments.rules)?;
-    let rules = tilewright_passes::rules::load_all(&context.registry, &context.rules)?;
+    let rules = tilewright_passes::rules::load(&context.registry, &context.rules)?;
     let rows = rules.iter().map(|rule| {
         let tier = if rule.approximate { "approximate" } else { "exact" };
-        vec![rule.name.to_string(), tier.to_string(), rule.file.to_string(), rule.text.to_string()]
+        let guards: Vec<&str> = rule.guards.iter().map(|guard| guard.text.as_str()).collect();
+        vec![rule.name.to_string(), tier.to_string(), rule.place.clone(), guards.join(", ")]
     });
-    show(arguments.json, &["rule", "tier", "file", "rewrite"], rows.collect());
+    show(arguments.json, &["rule", "tier", "where", "holds where"], rows.collect());
     Ok(())
 }

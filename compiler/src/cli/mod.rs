@@ -216,7 +216,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, Failure> {
 /// A table without lines, left aligned, wrapped to the terminal.
 pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(header);
     table
