@@ -64,7 +64,7 @@ pub fn read(folder: &Path) -> Result<Case, Diagnostics> {
             match npy::read(&path) {
                 Ok(tensor) => tensors.push(tensor),
                 Err(problem) => {
-                    problems.push(problem);
+                    problems.push(Diagnostic::error(Location::Unknown, problem));
                     return tensors;
                 }
             }

@@ -24,5 +24,4 @@ pub mod plan;
 pub mod render;
 pub mod session;
 pub mod signature;
-pub mod story;
 pub mod tokens;

@@ -5,7 +5,6 @@
 mod compile;
 mod completion;
 mod disassemble;
-mod generate;
 mod import;
 mod inspect;
 mod list;
@@ -48,8 +47,6 @@ enum Verb {
     Compile(compile::Arguments),
     /// Run a model on inputs from .npy files
     Run(run::Arguments),
-    /// Write text with a language model
-    Generate(generate::Arguments),
     /// Compare a model's results with recorded ones
     Parity(parity::Arguments),
     /// Say what is in an artifact
@@ -141,7 +138,6 @@ impl Session {
             Verb::Opt(arguments) => opt::run(self, &arguments),
             Verb::Compile(arguments) => compile::run(self, &arguments),
             Verb::Run(arguments) => run::run(self, &arguments),
-            Verb::Generate(arguments) => generate::run(self, &arguments),
             Verb::Parity(arguments) => parity::run(self, &arguments),
             Verb::Inspect(arguments) => inspect::run(&arguments),
             Verb::Disassemble(arguments) => disassemble::run(self, &arguments),

@@ -42,7 +42,8 @@ fn read_inputs(words: &[String]) -> Result<BTreeMap<String, Tensor>, Failure> {
             return Err(Failure::Usage(format!("cannot read '{word}': expected NAME=@FILE.npy or NAME=1,2,3")));
         };
         let tensor = match value.strip_prefix('@') {
-            Some(path) => npy::read(Path::new(path))?,
+            Some(path) => npy::read(Path::new(path))
+                .map_err(|what| Failure::user(what, "write the file with numpy.save"))?,
             None => {
                 let numbers: Result<Vec<i64>, _> = value.split(',').map(|one| one.trim().parse()).collect();
                 let numbers = numbers.map_err(|_| {
@@ -100,7 +101,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
                 crate::output::make_folder(folder)?;
                 // Names of the model may hold slashes; a file name must not.
                 let file = format!("{}.npy", name.replace(['/', '\\', ':'], "_"));
-                crate::output::write(&folder.join(file), &npy::to_bytes(tensor)?)?;
+                crate::output::write(&folder.join(file), &npy::encode(tensor))?;
             }
             None => print_tensor(name, tensor),
         }
