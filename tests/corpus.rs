@@ -12,8 +12,10 @@ use tilewright::session::Session;
 const FILES_MIN: usize = 150;
 
 fn walk(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("a readable folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -32,7 +34,11 @@ fn corpus_folder() -> PathBuf {
 fn corpus() {
     let mut files = Vec::new();
     walk(&corpus_folder(), "mlir", &mut files);
-    assert!(files.len() >= FILES_MIN, "the corpus holds {} files, at least {FILES_MIN} are expected", files.len());
+    assert!(
+        files.len() >= FILES_MIN,
+        "the corpus holds {} files, at least {FILES_MIN} are expected",
+        files.len()
+    );
     let only = std::env::var("TILEWRIGHT_CORPUS").unwrap_or_default();
     let session = Session::new();
     let mut failures = Vec::new();
@@ -67,6 +73,7 @@ fn no_snapshot_without_its_file() {
     walk(&corpus_folder(), "mlir", &mut files);
     walk(&corpus_folder(), "snap", &mut snapshots);
     let stems: BTreeSet<PathBuf> = files.iter().map(|path| path.with_extension("")).collect();
-    let stale: Vec<&PathBuf> = snapshots.iter().filter(|path| !stems.contains(&path.with_extension(""))).collect();
+    let stale: Vec<&PathBuf> =
+        snapshots.iter().filter(|path| !stems.contains(&path.with_extension(""))).collect();
     assert!(stale.is_empty(), "snapshots without a corpus file: {stale:?}");
 }

@@ -67,7 +67,8 @@ pub fn header(text: &str) -> Header {
             "tolerance" => header.tolerance = value.parse().expect("tolerance: a number"),
             "symbols" => {
                 for word in value.split_whitespace() {
-                    let (name, value) = word.split_once('=').expect("symbols: name=value or name=value<=maximum");
+                    let (name, value) =
+                        word.split_once('=').expect("symbols: name=value or name=value<=maximum");
                     let (value, maximum) = value.split_once("<=").unwrap_or((value, value));
                     let number = |text: &str| text.parse().expect("symbols: numbers");
                     header.symbols.insert(name.to_string(), (number(value), number(maximum)));
@@ -109,7 +110,9 @@ pub fn run(session: &Session, name: &str, text: &str) -> String {
         let mut context = session.pass_context(&[]).expect("no rule files");
         match manager.run(&mut module, &mut context, &mut []) {
             Ok(()) => {}
-            Err(failure) => return format!("pass '{}' failed:\n{}", failure.pass, list(&failure.diagnostics)),
+            Err(failure) => {
+                return format!("pass '{}' failed:\n{}", failure.pass, list(&failure.diagnostics));
+            }
         }
         out += &list(&context.diagnostics);
         round_trip(session, name, &module);
@@ -127,8 +130,9 @@ fn round_trip(session: &Session, name: &str, module: &Module) {
     let once = print(module, &PrintOptions::default());
     let resources = Resources::of(module);
     let options = ParseOptions { file: name, resources: Some(&resources), ..ParseOptions::default() };
-    let again = parse(&once, &session.registry, &options)
-        .unwrap_or_else(|problems| panic!("{name}: what was printed does not parse:\n{}\n{once}", list(&problems)));
+    let again = parse(&once, &session.registry, &options).unwrap_or_else(|problems| {
+        panic!("{name}: what was printed does not parse:\n{}\n{once}", list(&problems))
+    });
     let twice = print(&again, &PrintOptions::default());
     assert!(once == twice, "{name}: printing is no fixpoint\n--- first\n{once}\n--- second\n{twice}");
 }
@@ -191,7 +195,11 @@ fn same(name: &str, what: &str, before: &Outputs, after: &Outputs, tolerance: f6
 fn close(name: &str, what: &str, expected: &[Tensor], found: &[Tensor], tolerance: f64) {
     assert_eq!(expected.len(), found.len(), "{name}: {what}: number of results");
     for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
-        let scale = expected.floats().into_iter().filter(|value| value.is_finite()).fold(0.0, |a: f64, b| a.max(b.abs()));
+        let scale = expected
+            .floats()
+            .into_iter()
+            .filter(|value| value.is_finite())
+            .fold(0.0, |a: f64, b| a.max(b.abs()));
         let distance = compare(found, expected, tolerance, tolerance * scale.max(1e-3))
             .unwrap_or_else(|problem| panic!("{name}: {what}: result {index}: {problem}"));
         assert!(
@@ -214,7 +222,7 @@ fn on_target(
     before: &Outputs,
 ) -> String {
     let target = session.target(target).unwrap_or_else(|problem| panic!("{name}: {problem}"));
-    let mut machine = target.machine();
+    let mut machine = (target.machine)();
     if let Some(bytes) = header.sram_bytes {
         machine.sram_bytes = bytes;
     }
@@ -223,7 +231,8 @@ fn on_target(
     let symbols = header.symbols.iter().map(|(name, (_, maximum))| (name.clone(), (0, *maximum))).collect();
     let options = Options { symbols, ..Options::named(&function_name) };
     let mut constants = ConstantPool::new();
-    let compiled = match compile_function(module, &function_name, target, &machine, &options, &mut constants) {
+    let compiled = match compile_function(module, &function_name, target, &machine, &options, &mut constants)
+    {
         Ok(compiled) => compiled,
         Err(problems) => return format!("does not compile for {}:\n{}", target.name, list(&problems)),
     };
@@ -243,7 +252,10 @@ fn on_target(
     format!(
         "{}\n{}",
         compiled.placement.text(),
-        disassemble(&compiled.program, tilewright_runtime::disassemble::Options { without_locations: true, ..Default::default() })
+        disassemble(
+            &compiled.program,
+            tilewright_runtime::disassemble::Options { without_locations: true, ..Default::default() }
+        )
     )
 }
 

@@ -35,7 +35,9 @@ pub fn find(folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let entries = std::fs::read_dir(folder).map_err(|error| missing(&format!("cannot be read: {error}")))?;
     let mut below: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.is_dir() && path.join("input_0.npy").is_file() && !path.join("model.onnx").is_file())
+        .filter(|path| {
+            path.is_dir() && path.join("input_0.npy").is_file() && !path.join("model.onnx").is_file()
+        })
         .collect();
     below.sort();
     found.extend(below);

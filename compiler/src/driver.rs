@@ -149,7 +149,10 @@ impl Session {
             None => self.compile_here(source, options),
             Some(threads) => {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
-                    vec![Diagnostic::error(Location::Unknown, format!("cannot start {threads} threads: {error}"))]
+                    vec![Diagnostic::error(
+                        Location::Unknown,
+                        format!("cannot start {threads} threads: {error}"),
+                    )]
                 })?;
                 pool.install(|| self.compile_here(source, options))
             }
@@ -201,10 +204,11 @@ impl Session {
             self.lower(optimized?, target, options, &mut compilation)?;
         }
         compilation.phases.push(("lower", start.elapsed()));
-        let window = compilation.programs.iter().filter_map(|report| report.program.as_ref()).flat_map(|program| {
-            let bound = program.registers.iter().filter(|register| register.is_bound);
-            bound.map(move |register| register.maximum + i64::from(program.chunk_length))
-        });
+        let window =
+            compilation.programs.iter().filter_map(|report| report.program.as_ref()).flat_map(|program| {
+                let bound = program.registers.iter().filter(|register| register.is_bound);
+                bound.map(move |register| register.maximum + i64::from(program.chunk_length))
+            });
         if let Some(window) = window.max() {
             compilation.metadata.insert("context_window".into(), window.to_string());
         }
@@ -263,7 +267,14 @@ impl Session {
             }
         }
         let explain = if options.explain { std::mem::take(&mut context.reports) } else { Vec::new() };
-        Ok(Optimized { plan, module, machine: context.machine, warnings: context.diagnostics, explain, dumps })
+        Ok(Optimized {
+            plan,
+            module,
+            machine: context.machine,
+            warnings: context.diagnostics,
+            explain,
+            dumps,
+        })
     }
 
     fn lower(
@@ -291,11 +302,16 @@ impl Session {
                 name: plan.name.clone(),
                 chunk_length: plan.chunk_length as u32,
                 context_window: plan.maxima.values().max().map(|maximum| maximum + plan.chunk_length as i64),
-                symbols: plan.maxima.iter().map(|(name, maximum)| (name.to_string(), (0, *maximum))).collect(),
+                symbols: plan
+                    .maxima
+                    .iter()
+                    .map(|(name, maximum)| (name.to_string(), (0, *maximum)))
+                    .collect(),
             };
             let constants = &mut compilation.constants;
             let name = module.symbol_name(function).unwrap_or("main").to_string();
-            let compiled = compile_function(&module, &name, target, &report.machine, &lower_options, constants)?;
+            let compiled =
+                compile_function(&module, &name, target, &report.machine, &lower_options, constants)?;
             let wanted = |level: Level| {
                 level <= options.compile_to && (options.dump_folder.is_some() || options.compile_to == level)
             };
@@ -332,8 +348,11 @@ impl Compilation {
     /// When a weight cannot be made or the file cannot be written; nothing is left then.
     pub fn write(&self, path: &Path) -> Result<u64, Diagnostic> {
         let fault = |error: tilewright_runtime::artifact::ArtifactError| {
-            Diagnostic::error(Location::Unknown, format!("cannot write artifact '{}': {error}", path.display()))
-                .with_help("check that the folder exists, is writable and has room")
+            Diagnostic::error(
+                Location::Unknown,
+                format!("cannot write artifact '{}': {error}", path.display()),
+            )
+            .with_help("check that the folder exists, is writable and has room")
         };
         let tool = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
         let mut writer = ArtifactWriter::create(path, self.target, tool).map_err(fault)?;
@@ -372,7 +391,12 @@ fn model_window(source: &Source) -> Option<usize> {
     GenerationConfig::from_folder(folder).ok()?.max_position_embeddings
 }
 
-fn dump(options: &CompileOptions, name: &str, level: Level, text: impl Fn() -> String) -> Result<(), Diagnostics> {
+fn dump(
+    options: &CompileOptions,
+    name: &str,
+    level: Level,
+    text: impl Fn() -> String,
+) -> Result<(), Diagnostics> {
     let Some(folder) = &options.dump_folder else { return Ok(()) };
     let extension = if level == Level::Commands { "txt" } else { "mlir" };
     let file = folder.join(format!("{name}.{}.{}.{extension}", level as usize, level.name()));

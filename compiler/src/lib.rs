@@ -24,4 +24,5 @@ pub mod plan;
 pub mod render;
 pub mod session;
 pub mod signature;
+pub mod story;
 pub mod tokens;

@@ -38,8 +38,11 @@ impl Loaded {
     pub fn open(path: &Path) -> Result<Loaded, Diagnostics> {
         let artifact = Artifact::open(path, Verify::All).map_err(|error| {
             vec![
-                Diagnostic::error(Location::Unknown, format!("cannot use artifact '{}': {error}", path.display()))
-                    .with_help("make it again with `tilewright compile MODEL -o OUT.npu`"),
+                Diagnostic::error(
+                    Location::Unknown,
+                    format!("cannot use artifact '{}': {error}", path.display()),
+                )
+                .with_help("make it again with `tilewright compile MODEL -o OUT.npu`"),
             ]
         })?;
         let artifact = Arc::new(artifact);
@@ -53,10 +56,9 @@ impl Loaded {
     /// When a weight cannot be made, or the checker refuses a program (our own fault, told as a diagnostic).
     pub fn from_compilation(compilation: &Compilation) -> Result<Loaded, Diagnostics> {
         let programs = compilation.programs.iter().filter_map(|report| report.program.clone()).collect();
-        let constants = compilation
-            .constants
-            .image()
-            .map_err(|what| vec![Diagnostic::error(Location::Unknown, format!("cannot make weights: {what}"))])?;
+        let constants = compilation.constants.image().map_err(|what| {
+            vec![Diagnostic::error(Location::Unknown, format!("cannot make weights: {what}"))]
+        })?;
         Loaded::from_programs(programs, constants, TransferMode::Immediate)
     }
 
@@ -90,7 +92,8 @@ impl Loaded {
         let found = self.session.output(name).map_err(|error| fault(&error))?;
         let element = Element::ALL.iter().copied().find(|one| runtime_element(*one) == Some(found.element));
         let problem = |what: String| vec![Diagnostic::error(Location::Unknown, what)];
-        let element = element.ok_or_else(|| problem(format!("output '{name}' has an unknown element type")))?;
+        let element =
+            element.ok_or_else(|| problem(format!("output '{name}' has an unknown element type")))?;
         let shape: Vec<i64> = found.shape.iter().map(|dim| *dim as i64).collect();
         Tensor::from_bytes(&TensorType::of(element, &shape), &found.bytes).map_err(problem)
     }
@@ -113,7 +116,10 @@ impl Loaded {
     ///
     /// # Errors
     /// Inputs that are missing or unknown, and what [`Loaded::run_once`] says.
-    pub fn run_named(&mut self, inputs: &BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>, Diagnostics> {
+    pub fn run_named(
+        &mut self,
+        inputs: &BTreeMap<String, Tensor>,
+    ) -> Result<Vec<(String, Tensor)>, Diagnostics> {
         let program = self.session.program();
         let missing: Vec<String> = program
             .inputs

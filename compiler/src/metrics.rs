@@ -46,7 +46,8 @@ pub fn compare(found: &Tensor, reference: &Tensor, rtol: f64, atol: f64) -> Resu
             distance.mismatches += 1;
             distance.first_mismatch.get_or_insert(index);
         }
-        distance.max_absolute_error = if error.is_nan() { f64::NAN } else { distance.max_absolute_error.max(error) };
+        distance.max_absolute_error =
+            if error.is_nan() { f64::NAN } else { distance.max_absolute_error.max(error) };
         if a.is_finite() && b.is_finite() {
             dot += a * b;
             norm_found += a * a;

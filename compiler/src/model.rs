@@ -6,8 +6,13 @@ use tilewright_ir::location::Location;
 use tilewright_runtime::artifact::MAGIC;
 
 /// Files beside a model that travel inside the artifact, so that one file is enough to write text.
-pub const COMPANIONS: &[&str] =
-    &["tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json", "chat_template.jinja"];
+pub const COMPANIONS: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "config.json",
+    "chat_template.jinja",
+];
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +46,11 @@ impl Source {
         match read {
             Ok(count) if count == MAGIC.len() && magic == MAGIC => Ok(Source::Artifact(path.to_path_buf())),
             Ok(_) => Ok(Source::Onnx(path.to_path_buf())),
-            Err(error) => {
-                Err(Diagnostic::error(Location::Unknown, format!("cannot read model '{}': {error}", path.display()))
-                    .with_help("give an .onnx file, a folder that holds one, an .npu artifact, or '-'"))
-            }
+            Err(error) => Err(Diagnostic::error(
+                Location::Unknown,
+                format!("cannot read model '{}': {error}", path.display()),
+            )
+            .with_help("give an .onnx file, a folder that holds one, an .npu artifact, or '-'")),
         }
     }
 
@@ -85,13 +91,21 @@ fn folder(path: &Path) -> Result<Source, Diagnostic> {
     found.sort();
     match found.as_slice() {
         [single] => Ok(Source::Onnx(single.clone())),
-        [] => Err(Diagnostic::error(Location::Unknown, format!("folder '{}' holds no .onnx file", path.display()))
-            .with_help("give the model's file, or a folder with model.onnx")),
+        [] => Err(Diagnostic::error(
+            Location::Unknown,
+            format!("folder '{}' holds no .onnx file", path.display()),
+        )
+        .with_help("give the model's file, or a folder with model.onnx")),
         several => {
             let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
             Err(Diagnostic::error(
                 Location::Unknown,
-                format!("folder '{}' holds {} .onnx files: {}", path.display(), several.len(), names.join(", ")),
+                format!(
+                    "folder '{}' holds {} .onnx files: {}",
+                    path.display(),
+                    several.len(),
+                    names.join(", ")
+                ),
             )
             .with_help("name the one you mean"))
         }

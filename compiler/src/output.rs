@@ -33,8 +33,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
 /// Names the path and the reason.
 pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
     let bytes = read(path)?;
-    String::from_utf8(bytes)
-        .map_err(|error| Diagnostic::error(Location::Unknown, format!("'{}' is not UTF-8: {error}", path.display())))
+    String::from_utf8(bytes).map_err(|error| {
+        Diagnostic::error(Location::Unknown, format!("'{}' is not UTF-8: {error}", path.display()))
+    })
 }
 
 /// Reads a whole file, or standard input for `-`.

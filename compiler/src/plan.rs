@@ -64,7 +64,8 @@ struct LanguageModel {
 }
 
 fn language_model(signature: &Signature) -> Option<LanguageModel> {
-    let tokens = signature.inputs.iter().find(|input| ["input_ids", "inputs_embeds"].contains(&&*input.name))?;
+    let tokens =
+        signature.inputs.iter().find(|input| ["input_ids", "inputs_embeds"].contains(&&*input.name))?;
     let sequence = tokens.ty.shape.get(1)?.as_symbol()?.clone();
     let batch = tokens.ty.shape[0].as_symbol().cloned();
     if signature.states().next().is_none() {
@@ -95,7 +96,10 @@ fn plan_chunks(
         problems.push(Diagnostic::error(Location::Unknown, what).with_help(help));
     };
     if window == 0 || window > CONTEXT_WINDOW_MAX {
-        fault(format!("context window is {window}, expected 1 to {CONTEXT_WINDOW_MAX}"), "use --context-window");
+        fault(
+            format!("context window is {window}, expected 1 to {CONTEXT_WINDOW_MAX}"),
+            "use --context-window",
+        );
     }
     for length in &chunks {
         if *length == 0 || *length > window {
@@ -160,8 +164,11 @@ fn plan_single(signature: &Signature) -> Result<Vec<ProgramPlan>, Diagnostics> {
             })
             .map(|input| format!("'{}': {}", input.name, input.ty))
             .collect();
-        Diagnostic::error(Location::Unknown, format!("dimension '{name}' of input {} is open", inputs.join(", ")))
-            .with_help(format!("an NPU runs static shapes: give --bind {}", example.join(",")))
+        Diagnostic::error(
+            Location::Unknown,
+            format!("dimension '{name}' of input {} is open", inputs.join(", ")),
+        )
+        .with_help(format!("an NPU runs static shapes: give --bind {}", example.join(",")))
     });
     Err(problems.collect())
 }
@@ -185,7 +192,11 @@ mod tests {
                 port("attention_mask", &["batch", "total"], None),
                 port("past_key_values.0.key", &["batch", "2", "past", "16"], Some("present.0.key")),
             ],
-            outputs: vec![port("present.0.key", &["batch", "2", "past + seq", "16"], Some("past_key_values.0.key"))],
+            outputs: vec![port(
+                "present.0.key",
+                &["batch", "2", "past + seq", "16"],
+                Some("past_key_values.0.key"),
+            )],
         }
     }
 

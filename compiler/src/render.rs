@@ -54,7 +54,8 @@ pub fn render(diagnostic: &Diagnostic, sources: &[(&str, &str)], renderer: &Rend
 
 /// The byte span of the word at a line and column (both from 1).
 fn span(text: &str, line: u32, column: u32) -> Option<std::ops::Range<usize>> {
-    let start_of_line: usize = text.split_inclusive('\n').take(line.checked_sub(1)? as usize).map(str::len).sum();
+    let start_of_line: usize =
+        text.split_inclusive('\n').take(line.checked_sub(1)? as usize).map(str::len).sum();
     let start = start_of_line + column.checked_sub(1)? as usize;
     let rest = text.get(start..)?;
     let length = rest.find(|c: char| c.is_whitespace() || ",()<>{}".contains(c)).unwrap_or(rest.len()).max(1);
@@ -70,6 +71,9 @@ mod tests {
         let diagnostic = Diagnostic::error(Location::File("a.mlir".into(), 2, 3), "unknown op 'core.relux'")
             .with_help("did you mean 'core.relu'?");
         let text = render(&diagnostic, &[("a.mlir", "first\n  core.relux x\n")], &Renderer::plain());
-        assert!(text.contains("a.mlir:2:3") && text.contains("^^^^^^^^^^") && text.contains("did you mean"), "{text}");
+        assert!(
+            text.contains("a.mlir:2:3") && text.contains("^^^^^^^^^^") && text.contains("did you mean"),
+            "{text}"
+        );
     }
 }

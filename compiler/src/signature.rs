@@ -52,7 +52,10 @@ impl Signature {
                 })
                 .collect()
         };
-        Signature { inputs: ports(arguments, "arg_attrs", "input"), outputs: ports(&results, "res_attrs", "output") }
+        Signature {
+            inputs: ports(arguments, "arg_attrs", "input"),
+            outputs: ports(&results, "res_attrs", "output"),
+        }
     }
 
     /// The inputs that are states.

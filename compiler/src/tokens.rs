@@ -20,8 +20,9 @@ impl TokenCodec {
     /// Says what the tokenizer library finds wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<TokenCodec, Diagnostic> {
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| {
-            Diagnostic::error(Location::Unknown, format!("cannot read tokenizer.json: {error}"))
-                .with_help("give token ids with --input-ids, or a tokenizer.json of the Hugging Face tokenizers library")
+            Diagnostic::error(Location::Unknown, format!("cannot read tokenizer.json: {error}")).with_help(
+                "give token ids with --input-ids, or a tokenizer.json of the Hugging Face tokenizers library",
+            )
         })?;
         Ok(TokenCodec { tokenizer })
     }

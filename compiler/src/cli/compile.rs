@@ -41,7 +41,8 @@ pub(crate) fn spinner(message: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style).with_message(message.to_string());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
@@ -75,10 +76,18 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if arguments.explain {
         print!("{}", explanation(&compilation));
     }
-    let phases: Vec<String> =
-        compilation.phases.iter().map(|(name, took)| format!("{name} {:.0} ms", took.as_secs_f64() * 1e3)).collect();
+    let phases: Vec<String> = compilation
+        .phases
+        .iter()
+        .map(|(name, took)| format!("{name} {:.0} ms", took.as_secs_f64() * 1e3))
+        .collect();
     let programs: Vec<&str> = compilation.programs.iter().map(|report| report.name.as_str()).collect();
-    eprintln!("{}: {bytes} bytes, programs {} ({})", arguments.output.display(), programs.join(", "), phases.join(", "));
+    eprintln!(
+        "{}: {bytes} bytes, programs {} ({})",
+        arguments.output.display(),
+        programs.join(", "),
+        phases.join(", ")
+    );
     Ok(())
 }
 

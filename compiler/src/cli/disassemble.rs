@@ -44,7 +44,10 @@ pub(crate) fn run(_session: &Session, arguments: &Arguments) -> Result<(), Failu
         .collect();
     if chosen.is_empty() {
         let wanted = arguments.program.as_deref().unwrap_or_default();
-        return Err(Failure::user(format!("no program '{wanted}'"), format!("there are: {}", names.join(", "))));
+        return Err(Failure::user(
+            format!("no program '{wanted}'"),
+            format!("there are: {}", names.join(", ")),
+        ));
     }
     let text: Vec<String> = chosen.iter().map(|program| disassemble(program, options)).collect();
     Ok(crate::output::write(std::path::Path::new("-"), text.join("\n").as_bytes())?)

@@ -10,7 +10,9 @@ use tilewright_runtime::view::{Space, View};
 
 /// Arguments.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  tilewright inspect story.npu\n  tilewright inspect story.npu --json | jq .programs")]
+#[command(
+    after_help = "Examples:\n  tilewright inspect story.npu\n  tilewright inspect story.npu --json | jq .programs"
+)]
 pub(crate) struct Arguments {
     /// The artifact
     #[arg(value_name = "OUT.npu")]
@@ -43,8 +45,10 @@ fn view_text(view: &View) -> String {
 }
 
 fn program_json(program: &Program) -> serde_json::Value {
-    let spaces: serde_json::Map<String, serde_json::Value> =
-        Space::ALL.iter().map(|space| (space.name().into(), program.space_bytes[*space as usize].into())).collect();
+    let spaces: serde_json::Map<String, serde_json::Value> = Space::ALL
+        .iter()
+        .map(|space| (space.name().into(), program.space_bytes[*space as usize].into()))
+        .collect();
     let binding = |name: &str, view: &View| json!({"name": name, "type": view_text(view)});
     json!({
         "name": program.name,

@@ -19,7 +19,9 @@ pub(crate) struct Arguments {
 
 /// Arguments of the list of ops.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  tilewright ops\n  tilewright ops core.attention\n  tilewright ops --onnx --json")]
+#[command(
+    after_help = "Examples:\n  tilewright ops\n  tilewright ops core.attention\n  tilewright ops --onnx --json"
+)]
 pub(crate) struct OpsArguments {
     /// Show one op in full
     #[arg(value_name = "OP")]
@@ -99,7 +101,10 @@ pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Fai
     if let Some(name) = &arguments.name {
         let def = session.registry.find(name).ok_or_else(|| {
             let nearest = session.registry.nearest(name).map(|name| format!("did you mean '{name}'?"));
-            Failure::user(format!("no op is called '{name}'"), nearest.unwrap_or_else(|| "tilewright ops lists them".into()))
+            Failure::user(
+                format!("no op is called '{name}'"),
+                nearest.unwrap_or_else(|| "tilewright ops lists them".into()),
+            )
         })?;
         println!("{}", in_full(def));
         return Ok(());
@@ -132,7 +137,8 @@ fn first_sentence(doc: &str) -> String {
 }
 
 fn in_full(def: &OpDef) -> String {
-    let mut text = format!("{}({}) -> {}\n\n{}\n", def.name, values(def.operands), values(def.results), def.doc);
+    let mut text =
+        format!("{}({}) -> {}\n\n{}\n", def.name, values(def.operands), values(def.results), def.doc);
     for attribute in def.attributes {
         let need = if attribute.required { "required" } else { "optional" };
         text += &format!("\n  {}: {:?}, {need}", attribute.name, attribute.rule);

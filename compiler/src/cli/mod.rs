@@ -5,6 +5,7 @@
 mod compile;
 mod completion;
 mod disassemble;
+mod generate;
 mod import;
 mod inspect;
 mod list;
@@ -47,6 +48,8 @@ enum Verb {
     Compile(compile::Arguments),
     /// Run a model on inputs from .npy files
     Run(run::Arguments),
+    /// Write text with a language model
+    Generate(generate::Arguments),
     /// Compare a model's results with recorded ones
     Parity(parity::Arguments),
     /// Say what is in an artifact
@@ -108,15 +111,16 @@ impl Session {
     {
         let codes: Vec<String> = EXIT_CODES.iter().map(|(code, text)| format!("  {code}  {text}")).collect();
         let command = Cli::command().after_help(format!("Exit codes:\n{}", codes.join("\n")));
-        let cli = match command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
-            Ok(cli) => cli,
-            Err(error) => {
-                // Clap says help and version by way of its errors; those end well.
-                let code = if error.use_stderr() { 2 } else { 0 };
-                let _ = error.print();
-                return ExitCode::from(code);
-            }
-        };
+        let cli =
+            match command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
+                Ok(cli) => cli,
+                Err(error) => {
+                    // Clap says help and version by way of its errors; those end well.
+                    let code = if error.use_stderr() { 2 } else { 0 };
+                    let _ = error.print();
+                    return ExitCode::from(code);
+                }
+            };
         start_log(cli.verbose);
         match self.run_verb(cli.verb) {
             Ok(()) => ExitCode::SUCCESS,
@@ -138,6 +142,7 @@ impl Session {
             Verb::Opt(arguments) => opt::run(self, &arguments),
             Verb::Compile(arguments) => compile::run(self, &arguments),
             Verb::Run(arguments) => run::run(self, &arguments),
+            Verb::Generate(arguments) => generate::run(self, &arguments),
             Verb::Parity(arguments) => parity::run(self, &arguments),
             Verb::Inspect(arguments) => inspect::run(&arguments),
             Verb::Disassemble(arguments) => disassemble::run(self, &arguments),
@@ -157,7 +162,11 @@ fn start_log(verbose: u8) {
         _ => tracing::Level::DEBUG,
     };
     // A second start (tests call the command line more than once) keeps the first.
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .try_init();
 }
 
 impl CompileArguments {
@@ -184,7 +193,8 @@ pub(crate) fn parse_bindings(words: &[String]) -> Result<BTreeMap<String, i64>, 
     words
         .iter()
         .map(|word| {
-            let parts = word.rsplit_once('=').and_then(|(name, value)| Some((name, value.parse::<i64>().ok()?)));
+            let parts =
+                word.rsplit_once('=').and_then(|(name, value)| Some((name, value.parse::<i64>().ok()?)));
             match parts {
                 Some((name, value)) if !name.is_empty() && value >= 0 => Ok((name.to_string(), value)),
                 _ => Err(Failure::Usage(format!("cannot read '{word}': expected NAME=VALUE such as seq=32"))),
@@ -205,7 +215,9 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, Failure> {
     };
     let number: Option<u64> = text[..split].parse().ok();
     number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).ok_or_else(|| {
-        Failure::Usage(format!("cannot read '{text}' as a number of bytes: expected such as 4096, 256KiB or 1MiB"))
+        Failure::Usage(format!(
+            "cannot read '{text}' as a number of bytes: expected such as 4096, 256KiB or 1MiB"
+        ))
     })
 }
 
@@ -226,7 +238,9 @@ mod tests {
     fn bytes_have_units() {
         assert_eq!(parse_bytes("256KiB").ok(), Some(262_144));
         assert_eq!(parse_bytes("12").ok(), Some(12));
-        assert!(parse_bytes("1XB").is_err() && parse_bytes("").is_err() && parse_bytes("99999999999GiB").is_err());
+        assert!(
+            parse_bytes("1XB").is_err() && parse_bytes("").is_err() && parse_bytes("99999999999GiB").is_err()
+        );
     }
 
     #[test]

@@ -130,18 +130,15 @@ fn one(
     first_line: usize,
     file: &str,
 ) -> Result<String, Diagnostics> {
-    let options = ParseOptions {
-        file,
-        first_line,
-        stand_in_seed: arguments.seed_resources,
-        ..ParseOptions::default()
-    };
+    let options =
+        ParseOptions { file, first_line, stand_in_seed: arguments.seed_resources, ..ParseOptions::default() };
     let mut module = parse(text, &session.registry, &options)?;
     let problems = tilewright_ir::verify::verify(&module);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut manager = PassManager::parse(&arguments.pass_pipeline, &session.passes).map_err(|one| vec![one])?;
+    let mut manager =
+        PassManager::parse(&arguments.pass_pipeline, &session.passes).map_err(|one| vec![one])?;
     if arguments.no_verify_each {
         manager.verifier = None;
     }
@@ -160,12 +157,17 @@ fn one(
     crate::render::print_all(&context.diagnostics, &[]);
     if let Err(failure) = outcome {
         let mut problems = failure.diagnostics;
-        if let (Some(path), Some(saved)) = (&arguments.mlir_pass_pipeline_crash_reproducer, failure.reproducer) {
+        if let (Some(path), Some(saved)) =
+            (&arguments.mlir_pass_pipeline_crash_reproducer, failure.reproducer)
+        {
             let text = reproducer_text(&saved.module, &saved.pipeline);
             match crate::output::write(path, text.as_bytes()) {
                 Ok(()) => problems.push(Diagnostic {
                     severity: Severity::Note,
-                    ..Diagnostic::error(Location::Unknown, format!("reproducer written to '{}'", path.display()))
+                    ..Diagnostic::error(
+                        Location::Unknown,
+                        format!("reproducer written to '{}'", path.display()),
+                    )
                 }),
                 Err(problem) => problems.push(problem),
             }
@@ -189,7 +191,9 @@ struct Expected {
 fn expectations(text: &str, lines_before: usize) -> Vec<Expected> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        for (marker, severity) in [("expected-error", Severity::Error), ("expected-warning", Severity::Warning)] {
+        for (marker, severity) in
+            [("expected-error", Severity::Error), ("expected-warning", Severity::Warning)]
+        {
             let Some(at) = line.find(marker) else { continue };
             let rest = &line[at + marker.len()..];
             let (Some(open), Some(close)) = (rest.find("{{"), rest.rfind("}}")) else { continue };
@@ -230,6 +234,8 @@ fn compare_with_expected(text: &str, lines_before: usize, file: &str, found: &[D
             )),
         }
     }
-    problems.extend(left.into_iter().map(|one| Diagnostic { what: format!("unexpected: {}", one.what), ..one.clone() }));
+    problems.extend(
+        left.into_iter().map(|one| Diagnostic { what: format!("unexpected: {}", one.what), ..one.clone() }),
+    );
     problems
 }

@@ -85,7 +85,9 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if unsupported {
         // A model that cannot be compiled is not a matter of tolerance.
         let problem = tilewright_ir::diagnostic::Diagnostic::unsupported(Default::default(), what);
-        return Err(Failure::Diagnostics(vec![problem.with_help("the rows above say what is not supported")]));
+        return Err(Failure::Diagnostics(vec![
+            problem.with_help("the rows above say what is not supported"),
+        ]));
     }
     Err(Failure::Parity(what))
 }
@@ -143,7 +145,8 @@ fn first_line(problems: &Diagnostics) -> String {
 }
 
 fn cells(row: &Row) -> [String; 8] {
-    let number = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
+    let number =
+        |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
     let distance = row.distance.as_ref();
     [
         row.case.clone(),
@@ -157,7 +160,8 @@ fn cells(row: &Row) -> [String; 8] {
     ]
 }
 
-const HEADER: [&str; 8] = ["case", "on", "output", "max abs error", "cosine", "SQNR dB", "over/elements", "verdict"];
+const HEADER: [&str; 8] =
+    ["case", "on", "output", "max abs error", "cosine", "SQNR dB", "over/elements", "verdict"];
 
 fn show(arguments: &Arguments, rows: &[Row], without_reference: &[String]) -> Result<(), Failure> {
     let agreed = rows.iter().filter(|row| row.agrees).count();

@@ -39,7 +39,9 @@ fn read_inputs(words: &[String]) -> Result<BTreeMap<String, Tensor>, Failure> {
     let mut inputs = BTreeMap::new();
     for word in words {
         let Some((name, value)) = word.split_once('=') else {
-            return Err(Failure::Usage(format!("cannot read '{word}': expected NAME=@FILE.npy or NAME=1,2,3")));
+            return Err(Failure::Usage(format!(
+                "cannot read '{word}': expected NAME=@FILE.npy or NAME=1,2,3"
+            )));
         };
         let tensor = match value.strip_prefix('@') {
             Some(path) => npy::read(Path::new(path))
@@ -47,7 +49,9 @@ fn read_inputs(words: &[String]) -> Result<BTreeMap<String, Tensor>, Failure> {
             None => {
                 let numbers: Result<Vec<i64>, _> = value.split(',').map(|one| one.trim().parse()).collect();
                 let numbers = numbers.map_err(|_| {
-                    Failure::Usage(format!("cannot read '{value}': expected integers such as 1,2,3 or @FILE.npy"))
+                    Failure::Usage(format!(
+                        "cannot read '{value}': expected integers such as 1,2,3 or @FILE.npy"
+                    ))
                 })?;
                 Tensor::from_ints(tilewright_ir::element::Element::I64, &[1, numbers.len() as i64], numbers)
             }
@@ -113,7 +117,11 @@ fn print_tensor(name: &str, tensor: &Tensor) {
     let shown = tensor.len().min(8);
     let values: Vec<String> = (0..shown)
         .map(|index| {
-            if tensor.element.is_float() { format!("{:.6}", tensor.float(index)) } else { tensor.int(index).to_string() }
+            if tensor.element.is_float() {
+                format!("{:.6}", tensor.float(index))
+            } else {
+                tensor.int(index).to_string()
+            }
         })
         .collect();
     let more = if tensor.len() > shown { ", .." } else { "" };
