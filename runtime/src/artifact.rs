@@ -386,3 +386,6 @@ fn decode_constant_index(bytes: &[u8]) -> Option<Vec<ConstantInfo>> {
     }
     (reader.remaining() == 0).then_some(infos)
 }
+
+#[cfg(test)]
+mod tests;

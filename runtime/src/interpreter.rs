@@ -3,7 +3,7 @@
 //! Commands are decoded ahead and loops are matched ahead ([`crate::control`]); nothing is allocated here. This file
 //! knows commands, not operators, and no numerics: those are `kernels`. At most 300 lines.
 
-use crate::commands::{Command, Engine, ViewId};
+use crate::commands::{Command, Engine, Kind, ViewId};
 use crate::extension::{DESTINATIONS_MAX, Extension, SOURCES_MAX};
 use crate::kernels::{Fault, index};
 use crate::memory::{Destination, Memory, Source, Window, Workspace};
@@ -43,6 +43,9 @@ pub(crate) struct Interpreter<'s> {
     pub(crate) extension: Option<&'s dyn Extension>,
     /// Commands plus elements that may still be worked on.
     pub(crate) work_left: u64,
+    /// Whether the command at hand multiplies its operands' extents, and how often it visits each element.
+    pub(crate) is_product: bool,
+    pub(crate) window_elements: u64,
 }
 
 type Borrowed<'m, const W: usize, const R: usize, const O: usize> =
@@ -92,7 +95,7 @@ impl Interpreter<'_> {
         optional: [&Option<ViewId>; O],
     ) -> Result<Borrowed<'_, W, R, O>, Fault> {
         const { assert!(R + O <= SOURCES_MAX) };
-        let mut work = 1u64;
+        let (mut work, mut second) = (1u64, 1u64);
         let mut windows: [Option<Window>; W] = [const { None }; W];
         for (window, id) in windows.iter_mut().zip(writes) {
             *window = Some(self.window(*id)?);
@@ -103,10 +106,13 @@ impl Interpreter<'_> {
             *window = id.map(|id| self.window(id)).transpose()?;
         }
         for window in windows.iter().chain(&sources).flatten() {
-            work = work
-                .max(window.dims().iter().fold(1, |product: u64, &dim| product.saturating_mul(dim as u64)));
+            let elements = window.dims().iter().fold(1u64, |all, &dim| all.saturating_mul(dim.max(1) as u64));
+            second = second.max(work.min(elements));
+            work = work.max(elements);
         }
-        self.spend(work)?;
+        // A product does at most what its two largest operands multiplied are; a pool visits its window for each element.
+        let factor = if self.is_product { second } else { 1 };
+        self.spend(work.saturating_mul(factor).saturating_mul(self.window_elements))?;
         let windows = windows.map(|window| window.expect("filled above"));
         let (destinations, mut sources) = self.memory.borrow(self.constants, windows, sources)?;
         let mut next = sources.iter_mut().map(Option::take);
@@ -119,6 +125,13 @@ impl Interpreter<'_> {
     fn step(&mut self, at: usize, command: &Command) -> Result<Option<usize>, Fault> {
         use Command as C;
         let jump = self.jumps.get(at).copied().unwrap_or(0) as usize;
+        self.is_product = matches!(command.kind(), Kind::Matrix | Kind::Fused);
+        self.window_elements = match command {
+            C::Pool { kernel, .. } => {
+                kernel.iter().fold(1, |product: u64, &dim| product.saturating_mul(u64::from(dim)))
+            }
+            _ => 1,
+        };
         match command {
             C::End {} => {
                 self.complete(|_| true)?;

@@ -34,4 +34,5 @@ mod operands;
 pub mod random;
 pub mod session;
 pub mod stream;
+pub mod timing;
 pub mod view;

@@ -301,6 +301,9 @@ impl Memory {
         writes: [Window; W],
         reads: [Option<Window>; R],
     ) -> Result<([Destination<'m>; W], [Option<Source<'m>>; R]), Fault> {
+        if writes.iter().any(|write| write.space == Space::Constant) {
+            return Err(Fault::ConstantWrite);
+        }
         let copied = self.copy_overlapping(&writes, &reads)?;
         let mut order: [usize; W] = std::array::from_fn(|index| index);
         order.sort_by_key(|&index| (writes[index].space, writes[index].range.start));
@@ -311,9 +314,6 @@ impl Memory {
         let mut gaps: [(Space, usize, &'m [u8]); W] = std::array::from_fn(|_| (Space::Constant, 0, &[][..]));
         for (gap, &index) in gaps.iter_mut().zip(&order) {
             let Window { space, range, .. } = &writes[index];
-            if *space == Space::Constant {
-                return Err(Fault::ConstantWrite);
-            }
             let place = *space as usize;
             let Some(skip) = range.start.checked_sub(rest_start[place]).or(range.is_empty().then_some(0))
             else {

@@ -419,6 +419,8 @@ impl Session {
             mode: self.options.transfer_mode,
             extension: self.options.extension.as_deref(),
             work_left: self.options.work_max,
+            is_product: false,
+            window_elements: 1,
         };
         interpreter.run().map_err(|(command, fault)| {
             let failed = program.commands.get(command);
@@ -555,4 +557,4 @@ fn room_bytes(program: &Program) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

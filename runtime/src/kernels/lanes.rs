@@ -267,6 +267,10 @@ pub fn f32_to_f8(value: f32, element: Element, saturate: bool) -> u8 {
         return sign | 0x7f;
     }
     let magnitude = value.abs();
+    let too_large = sign | if saturate { largest } else { overflow };
+    if magnitude.is_infinite() {
+        return too_large;
+    }
     let mantissa_bits = 7 - exponent_bits;
     let bias = (1i32 << (exponent_bits - 1)) - 1;
     let exponent = (((magnitude.to_bits() >> 23) as i32) - 127).max(1 - bias);
@@ -274,10 +278,7 @@ pub fn f32_to_f8(value: f32, element: Element, saturate: bool) -> u8 {
     // Exact: a division by a power of two of a value within the f8 range, then one rounding.
     let steps = (magnitude / unit).round_ties_even();
     let code = steps as i64 + (i64::from(exponent + bias - 1) << mantissa_bits);
-    if magnitude.is_infinite() || code > i64::from(largest) {
-        return sign | if saturate { largest } else { overflow };
-    }
-    sign | code as u8
+    if code > i64::from(largest) { too_large } else { sign | code as u8 }
 }
 
 fn f32_to_nf4(value: f32) -> u8 {
@@ -293,6 +294,9 @@ fn f32_to_nf4(value: f32) -> u8 {
 /// Reads `lanes.len()` elements that lie `stride` elements apart, beginning `offset` elements after the window's origin.
 #[inline]
 pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut [L]) {
+    if lanes.is_empty() {
+        return; // an empty window has no bytes to locate
+    }
     macro_rules! wide {
         ($type:ty, $convert:expr) => {{
             const SIZE: usize = size_of::<$type>();
@@ -351,6 +355,9 @@ pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut 
 /// Writes lanes as elements: floats to nearest even, integers wrapping, to bool whether not 0, to f8 saturating.
 #[inline]
 pub fn store<L: Lane>(destination: &mut Destination<'_>, offset: i64, stride: i64, lanes: &[L]) {
+    if lanes.is_empty() {
+        return;
+    }
     macro_rules! wide {
         ($type:ty, $convert:expr) => {{
             const SIZE: usize = size_of::<$type>();

@@ -70,6 +70,9 @@ fn reduce_lanes<L: Lane>(
     accumulate: bool,
 ) -> Result<(), Fault> {
     require(destination.rank() == x.rank(), "reduce needs equal ranks")?;
+    if destination.is_empty() {
+        return Ok(());
+    }
     let window = destination.window.clone();
     let (mut kept, mut kept_steps, mut kept_rank) = ([1usize; RANK_MAX], [[0i64; 2]; RANK_MAX], 0);
     let (mut gone, mut gone_steps, mut gone_rank) = ([1usize; RANK_MAX], [[0i64; 1]; RANK_MAX], 0);
