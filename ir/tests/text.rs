@@ -65,7 +65,7 @@ const SAMPLE: &str = r#"#small = dense<[[1, -2], [3, 4]]> : tensor<2x2xi8>
       "test.branch"(%later)[^bb2] : (tensor<4xf32>) -> ()
     ^bb2:
       "test.branch"() : () -> ()
-    }) {tw.list = [1, 2.500000e+00, "x", @y, array<i64: 1, -2>, unit, {a, b = 1 : i64}, tensor<4xf32>]} : (!row) -> (tensor<4xf32>, tensor<4xi64>)
+    }) {tw.list = [1, 0x7FF0000000000000 : f64, 2.500000e+00, "x", @y, array<i64: 1, -2>, unit, {a, b = 1 : i64}, tensor<4xf32>]} : (!row) -> (tensor<4xf32>, tensor<4xi64>)
     %i = "core.if"(%c) ({
       "core.yield"(%x) : (!row) -> ()
     }, {
@@ -291,7 +291,7 @@ fn attributes() -> impl Strategy<Value = Attribute> {
         any::<f64>().prop_map(Attribute::float),
         any::<u64>().prop_map(|bits| Attribute::float(f64::from_bits(bits))),
         any::<String>().prop_map(|text| Attribute::str(&text)),
-        any::<String>().prop_map(|text| Attribute::Symbol(text.as_str().into())),
+        "(?s).{1,8}".prop_map(|text| Attribute::Symbol(text.as_str().into())),
         types().prop_map(Attribute::Type),
         proptest::collection::vec(any::<i64>(), 0..4).prop_map(|values| Attribute::ints(&values)),
         proptest::collection::vec(any::<i32>(), 0..4).prop_map(|values| Attribute::Segments(values.into())),
@@ -300,7 +300,7 @@ fn attributes() -> impl Strategy<Value = Attribute> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| Attribute::Array(items.into())),
-            proptest::collection::vec((any::<String>(), inner), 0..3).prop_map(|entries| {
+            proptest::collection::vec(("(?s).{1,8}", inner), 0..3).prop_map(|entries| {
                 let entries: Attributes =
                     entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
                 Attribute::Dict(entries.into())

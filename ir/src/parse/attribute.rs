@@ -90,6 +90,9 @@ impl<'a> Parser<'a> {
                 .ok_or_else(|| Cursor::fault(token.start, "the symbol's name has a wrong escape"))?,
             None => text.to_string(),
         };
+        if name.is_empty() {
+            return Err(Cursor::fault(token.start, "a symbol's name is empty"));
+        }
         Ok(Attribute::Symbol(name.into()))
     }
 
@@ -121,6 +124,9 @@ impl<'a> Parser<'a> {
                 // `4x` and the like are no names, but a quoted one may hold anything.
                 _ => self.cursor.string("an attribute name")?,
             };
+            if name.is_empty() {
+                return Err(Cursor::fault(at, "an attribute's name is empty"));
+            }
             let value = if self.cursor.eat(b'=') { self.attribute()? } else { Attribute::Unit };
             if entries.insert(Cow::Owned(name.clone()), value).is_some() {
                 return Err(Cursor::fault(at, format!("attribute '{name}' is given twice")));
@@ -313,12 +319,12 @@ impl<'a> Parser<'a> {
 
 /// The value of a token that spells a float: `1.5`, or the bits of a float type.
 fn float_value(kind: Kind, text: &str, negative: bool, element: Option<Element>) -> Option<f64> {
-    let element = element.unwrap_or(Element::F64);
     if kind == Kind::Float {
         let value: f64 = text.parse().ok()?;
-        return element.is_float().then_some(if negative { -value } else { value });
+        return element.unwrap_or(Element::F64).is_float().then_some(if negative { -value } else { value });
     }
-    let hex = text.strip_prefix("0x").filter(|_| element.is_float() && !negative)?;
+    let element = element.filter(|element| element.is_float() && !negative)?;
+    let hex = text.strip_prefix("0x")?;
     let bits = u64::from_str_radix(hex, 16).ok()?;
     let fits = element.bits() == 64 || bits >> element.bits() == 0;
     fits.then(|| float_from_bits(bits, element))

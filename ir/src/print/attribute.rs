@@ -28,7 +28,12 @@ pub(super) fn write_attribute(out: &mut String, attribute: &Attribute, options: 
         Attribute::Unit => out.push_str("unit"),
         Attribute::Bool(value) => push(out, format_args!("{value}")),
         Attribute::Int(value) => push(out, format_args!("{value}{}", if typed { " : i64" } else { "" })),
-        Attribute::Float(value) => push(out, format_args!("{value}{}", if typed { " : f64" } else { "" })),
+        Attribute::Float(value) => {
+            let text = value.to_string();
+            // Bits without a type would read as an integer.
+            let suffix = if typed || text.starts_with("0x") { " : f64" } else { "" };
+            push(out, format_args!("{text}{suffix}"));
+        }
         Attribute::Str(text) => push(out, format_args!("\"{}\"", escape(text))),
         Attribute::Type(ty) => push(out, format_args!("{ty}")),
         Attribute::Ints(values) => write_numbers(out, "i64", values.iter()),
