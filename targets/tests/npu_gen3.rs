@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Row, inputs, row_module};
+use common::{Row, inputs, module_of, row_module};
 use std::collections::BTreeMap;
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::evaluate;
@@ -294,4 +294,101 @@ fn attention_in_tiles() {
     );
     let kv = "tensor<1x1x40x8xf16>";
     attend(&["tensor<1x3x40x8xf16>", kv, kv], "{causal = true, scale = 0.3}", 4e-3);
+}
+
+/// A function body as text, kernels formed.
+fn kernels(arguments: &str, body: &str, results: &str) -> Module {
+    let names: Vec<&str> = arguments.split('%').skip(1).map(|part| part.split(':').next().unwrap_or("").trim()).collect();
+    let mut types = Vec::new();
+    let mut returned = String::new();
+    for part in results.split(" ; ") {
+        let (name, ty) = part.split_once(" : ").expect("name : type");
+        returned.push_str(if types.is_empty() { "" } else { ", " });
+        returned.push_str(name);
+        types.push(ty);
+    }
+    let inputs: Vec<&str> = arguments.split(" ; ").map(|part| part.split_once(": ").expect("name: type").1).collect();
+    assert_eq!(names.len(), inputs.len());
+    let text = format!(
+        "\"builtin.module\"() ({{\n\"func.func\"() <{{function_type = ({}) -> ({}), sym_name = \"main\"}}> ({{\n^bb0({}):\n{body}\n\
+         \"func.return\"({returned}) : ({}) -> ()\n}}) : () -> ()\n}}) : () -> ()\n",
+        inputs.join(", "),
+        types.join(", "),
+        arguments.replace(" ; ", ", "),
+        types.join(", "),
+    );
+    let mut module = module_of(&text);
+    let main = module.function("main").expect("main");
+    tilewright_passes::form_kernels::form_kernels(&mut module, main);
+    module
+}
+
+const FEED_FORWARD: &str = r#"
+  %n = "core.rms_norm"(%x, %g) <{epsilon = 1.0e-5}> : (tensor<1x?x64xf32, ["s"]>, tensor<64xf32>) -> tensor<1x?x64xf32, ["s"]>
+  %gate = "core.linear"(%n, %wg) <{activation = "silu", operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>, transpose_weight = false}> : (tensor<1x?x64xf32, ["s"]>, tensor<64x96xf32>) -> tensor<1x?x96xf32, ["s"]>
+  %up = "core.linear"(%n, %wu) <{activation = "none", operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>, transpose_weight = false}> : (tensor<1x?x64xf32, ["s"]>, tensor<64x96xf32>) -> tensor<1x?x96xf32, ["s"]>
+  %h = "core.mul"(%gate, %up) : (tensor<1x?x96xf32, ["s"]>, tensor<1x?x96xf32, ["s"]>) -> tensor<1x?x96xf32, ["s"]>
+  %down = "core.linear"(%h, %wd) <{activation = "none", operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>, transpose_weight = true}> : (tensor<1x?x96xf32, ["s"]>, tensor<64x96xf32>) -> tensor<1x?x64xf32, ["s"]>
+  %y = "core.add"(%down, %x) : (tensor<1x?x64xf32, ["s"]>, tensor<1x?x64xf32, ["s"]>) -> tensor<1x?x64xf32, ["s"]>
+"#;
+
+#[test]
+fn rows_kernels_fuse_norm_products_and_epilogue() {
+    let arguments = "%x: tensor<1x?x64xf32, [\"s\"]> ; %g: tensor<64xf32> ; %wg: tensor<64x96xf32> ; %wu: tensor<64x96xf32> ; %wd: tensor<64x96xf32>";
+    let module = kernels(arguments, FEED_FORWARD, "%y : tensor<1x?x64xf32, [\"s\"]>");
+    let case = Case {
+        sram_bytes: &[12 << 10, 48 << 10, 256 << 10, 1 << 20],
+        bindings: &[&[("s", 1)], &[("s", 2)], &[("s", 37)], &[("s", 64)], &[("s", 0)]],
+        maxima: &[("s", 64)],
+        ..plain("feed-forward")
+    };
+    check(&module, &[], &case);
+}
+
+#[test]
+fn softmax_after_a_product_needs_rows_whole() {
+    let body = r#"
+  %l = "core.linear"(%x, %w) <{activation = "none", operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>, transpose_weight = false}> : (tensor<3x7x40xf32>, tensor<40x50xf32>) -> tensor<3x7x50xf32>
+  %p = "core.softmax"(%l) <{axis = -1 : i64}> : (tensor<3x7x50xf32>) -> tensor<3x7x50xf32>
+  %m = "core.mul"(%p, %c) : (tensor<3x7x50xf32>, tensor<f32>) -> tensor<3x7x50xf32>
+"#;
+    let arguments = "%x: tensor<3x7x40xf32> ; %w: tensor<40x50xf32> ; %c: tensor<f32>";
+    let module = kernels(arguments, body, "%m : tensor<3x7x50xf32> ; %l : tensor<3x7x50xf32>");
+    check(&module, &[], &Case { sram_bytes: &[12 << 10, 1 << 20], ..plain("softmax head") });
+}
+
+#[test]
+fn elementwise_kernels_keep_what_is_between_in_sram() {
+    let body = r#"
+  %a = "core.add"(%x, %b) : (tensor<2x?x70xf32, ["s"]>, tensor<70xf32>) -> tensor<2x?x70xf32, ["s"]>
+  %t = "core.tanh"(%a) : (tensor<2x?x70xf32, ["s"]>) -> tensor<2x?x70xf32, ["s"]>
+  %y = "core.mul"(%t, %a) : (tensor<2x?x70xf32, ["s"]>, tensor<2x?x70xf32, ["s"]>) -> tensor<2x?x70xf32, ["s"]>
+"#;
+    let arguments = "%x: tensor<2x?x70xf32, [\"s\"]> ; %b: tensor<70xf32>";
+    let results = "%y : tensor<2x?x70xf32, [\"s\"]> ; %t : tensor<2x?x70xf32, [\"s\"]>";
+    let module = kernels(arguments, body, results);
+    let case = Case {
+        bindings: &[&[("s", 1)], &[("s", 3)], &[("s", 40)]],
+        maxima: &[("s", 40)],
+        ..plain("elementwise kernel")
+    };
+    check(&module, &[], &case);
+}
+
+#[test]
+fn attention_at_run_time_lengths() {
+    let q = "tensor<1x4x?x16xf32, [\"s\"]>";
+    let k = "tensor<1x2x?x16xf32, [\"p + s\"]>";
+    let row = Row {
+        op: "core.attention",
+        operands: &[q, k, k],
+        attributes: "{causal = true, scale = 0.25}",
+        results: &[],
+    };
+    let case = Case {
+        bindings: &[&[("s", 1), ("p", 0)], &[("s", 1), ("p", 33)], &[("s", 7), ("p", 0)], &[("s", 9), ("p", 60)]],
+        maxima: &[("s", 9), ("p", 60)],
+        ..plain("attention of a context")
+    };
+    check(&row_module(&row), &[], &case);
 }

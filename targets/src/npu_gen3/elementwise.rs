@@ -5,14 +5,15 @@
 //! ```
 
 use super::group::{Group, Node};
-use super::tile_op;
+use super::kernel::Kernel;
 use crate::emit::runtime_element;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::view::View;
+use std::collections::BTreeMap;
 use tilewright_ir::attribute::Attribute;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
-use tilewright_ir::module::OpId;
+use tilewright_ir::module::{OpId, ValueId};
 use tilewright_ir::op_def::{OpDef, Traits, normalize_axis};
 
 /// Rows for all ops of this file.
@@ -69,6 +70,7 @@ pub static LOWERINGS: &[Lowering] = &[
     row(&core::ARG_REDUCE),
     row(&core::QUANTIZE),
     row(&core::DEQUANTIZE),
+    Lowering { subject: Subject::Kernel("elementwise"), place: place_kernel, lower: lower_kernel },
 ];
 
 const fn row(def: &'static OpDef) -> Lowering {
@@ -221,7 +223,71 @@ impl Shape {
     }
 }
 
-/// Whether a kernel may hold this op as a member of a group.
-pub fn is_member(def: &OpDef) -> bool {
-    tile_op::is_supported(def)
+/// Adds the values of a kernel's elementwise ops to a group over `dims`; gives the member of each value.
+///
+/// # Errors
+/// When an operand was not lowered.
+pub fn add_to_group(
+    context: &mut LoweringContext,
+    kernel: &Kernel,
+    ops: &[OpId],
+    group: &mut Group,
+    members: &mut BTreeMap<ValueId, usize>,
+) -> Result<(), String> {
+    for op in ops {
+        let mut operands = Vec::new();
+        for value in Kernel::operands(context, *op) {
+            operands.push(match value {
+                None => None,
+                Some(value) => Some(member(context, kernel, group, members, value)?),
+            });
+        }
+        let result = member(context, kernel, group, members, context.result(*op, 0))?;
+        group.nodes.push(Node { op: *op, operands, result, along: vec![] });
+    }
+    Ok(())
+}
+
+fn member(
+    context: &mut LoweringContext,
+    kernel: &Kernel,
+    group: &mut Group,
+    members: &mut BTreeMap<ValueId, usize>,
+    value: ValueId,
+) -> Result<usize, String> {
+    if let Some(member) = members.get(&value) {
+        return Ok(*member);
+    }
+    let member = if let Some(output) = kernel.outputs.get(&value) {
+        group.output(&output.clone().broadcast_to(&group.extents))
+    } else if kernel.makes(context, value) {
+        let ty = context.ty(value)?;
+        let lead = group.extents.len() - ty.rank();
+        let one = Dim::Known(1);
+        let extends = (0..group.extents.len())
+            .map(|axis| axis.checked_sub(lead).is_some_and(|from| ty.shape[from] != one))
+            .collect();
+        group.inner(ty.element, extends)
+    } else {
+        let view = context.view(value)?;
+        group.input(&view)
+    };
+    members.insert(value, member);
+    Ok(member)
+}
+
+fn lower_kernel(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let kernel = Kernel::open(context, op)?;
+    let first = *kernel.ops.first().ok_or("a kernel without ops")?;
+    let extents = context.ty(context.result(first, 0))?.shape.to_vec();
+    let mut group = Group { extents, ..Group::default() };
+    add_to_group(context, &kernel, &kernel.ops, &mut group, &mut BTreeMap::new())?;
+    group.run(context)
+}
+
+fn place_kernel(context: &PlaceContext) -> Result<(), String> {
+    let block = context.module.entry(context.op, 0);
+    let ops = context.module.block(block).ops.iter();
+    let computes = |def: &OpDef| !def.is(Traits::TERMINATOR) && !def.is(Traits::CONSTANT);
+    ops.filter(|op| computes(context.module.op(**op).def)).try_for_each(|op| place(&PlaceContext { op: *op, ..*context }))
 }
