@@ -86,7 +86,7 @@ const HOST: &str = engine::HOST;
 
 impl LoweringContext<'_> {
     fn host_copy(&mut self, destination: &View, source: &View) -> Result<(), String> {
-        if destination == source { Ok(()) } else { self.transfer(HOST, destination, source) }
+        if destination == source { Ok(()) } else { self.transfer(self.copy_engine, destination, source) }
     }
 
     fn host_fill(&mut self, destination: &View, value: f64) -> Result<(), String> {

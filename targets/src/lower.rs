@@ -114,6 +114,7 @@ pub fn lower_function(
     let ranges = interface::symbol_ranges(module, source, options).map_err(one)?;
     let mut context = LoweringContext::new(module, tile, block, ranges);
     context.machine = machine.clone();
+    context.copy_engine = target.copy_engine;
     context.folded = constant_fold::foldable(module, source);
     context.target = Some(target);
     let ends = interface::declare(&mut context, source, options)

@@ -114,6 +114,8 @@ pub struct LoweringContext<'a> {
     pub ranges: Ranges,
     /// The machine that is compiled for.
     pub machine: Machine,
+    /// Who copies between places in memory when an op only moves elements.
+    pub copy_engine: &'static str,
     /// The block that tile ops are appended to.
     pub(crate) block: BlockId,
     /// Declarations (constants, arguments, registers) go to the start of this block.
@@ -142,6 +144,7 @@ impl<'a> LoweringContext<'a> {
             tile,
             ranges,
             machine: Machine::reference(),
+            copy_engine: engine::HOST,
             block: top,
             top,
             declarations: 0,
@@ -241,7 +244,7 @@ impl<'a> LoweringContext<'a> {
     pub fn define(&mut self, value: ValueId, view: View) -> Result<(), String> {
         match self.reserved.get(&value).cloned() {
             Some(place) if place != view => {
-                self.transfer(engine::HOST, &place, &view)?;
+                self.transfer(self.copy_engine, &place, &view)?;
                 self.views.insert(value, place);
             }
             _ => {

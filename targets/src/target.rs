@@ -3,12 +3,12 @@
 //! A target that uses portable commands only is these two things and nothing else:
 //!
 //! ```text
-//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Machine::reference, lowerings: &[Lowering {
+//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Machine::reference, copy_engine: engine::HOST, lowerings: &[Lowering {
 //!     subject: Subject::Op(&core::RELU), place: on_chip, lower: lower_relu }] };
 //! let targets = Targets::builtin().with(&MINE);
 //! ```
 
-use crate::lowering::Lowering;
+use crate::lowering::{Lowering, engine};
 use tilewright_passes::machine::Machine;
 
 /// A machine to compile for.
@@ -19,6 +19,8 @@ pub struct Target {
     pub doc: &'static str,
     /// Its figures; a caller may change them (another SRAM size) before it compiles.
     pub machine: fn() -> Machine,
+    /// Who copies between places in memory when an op only moves elements.
+    pub copy_engine: &'static str,
     /// What it can do, in order of preference. What no row takes runs on the host, with the reasons of the rows.
     pub lowerings: &'static [Lowering],
 }
@@ -40,6 +42,7 @@ pub static HOST: Target = Target {
     name: "host",
     doc: "No NPU: every op runs as portable commands on the host, on whole tensors in DRAM. The yardstick for other targets.",
     machine: Machine::reference,
+    copy_engine: engine::HOST,
     lowerings: &[],
 };
 

@@ -298,7 +298,8 @@ fn attention_in_tiles() {
 
 /// A function body as text, kernels formed.
 fn kernels(arguments: &str, body: &str, results: &str) -> Module {
-    let names: Vec<&str> = arguments.split('%').skip(1).map(|part| part.split(':').next().unwrap_or("").trim()).collect();
+    let names: Vec<&str> =
+        arguments.split('%').skip(1).map(|part| part.split(':').next().unwrap_or("").trim()).collect();
     let mut types = Vec::new();
     let mut returned = String::new();
     for part in results.split(" ; ") {
@@ -307,7 +308,8 @@ fn kernels(arguments: &str, body: &str, results: &str) -> Module {
         returned.push_str(name);
         types.push(ty);
     }
-    let inputs: Vec<&str> = arguments.split(" ; ").map(|part| part.split_once(": ").expect("name: type").1).collect();
+    let inputs: Vec<&str> =
+        arguments.split(" ; ").map(|part| part.split_once(": ").expect("name: type").1).collect();
     assert_eq!(names.len(), inputs.len());
     let text = format!(
         "\"builtin.module\"() ({{\n\"func.func\"() <{{function_type = ({}) -> ({}), sym_name = \"main\"}}> ({{\n^bb0({}):\n{body}\n\
@@ -386,9 +388,29 @@ fn attention_at_run_time_lengths() {
         results: &[],
     };
     let case = Case {
-        bindings: &[&[("s", 1), ("p", 0)], &[("s", 1), ("p", 33)], &[("s", 7), ("p", 0)], &[("s", 9), ("p", 60)]],
+        bindings: &[
+            &[("s", 1), ("p", 0)],
+            &[("s", 1), ("p", 33)],
+            &[("s", 7), ("p", 0)],
+            &[("s", 9), ("p", 60)],
+        ],
         maxima: &[("s", 9), ("p", 60)],
         ..plain("attention of a context")
     };
     check(&row_module(&row), &[], &case);
+}
+
+#[test]
+fn movement_by_dma() {
+    let x = "tensor<2x5x40xf32>";
+    check_op("core.concat", &[x, "tensor<2x3x40xf32>"], "{axis = 1 : i64}", &[], 0.0);
+    for mode in ["constant", "edge", "reflect", "wrap"] {
+        let attributes = format!("{{high = [0, 2, 1], low = [0, 1, 3], mode = \"{mode}\"}}");
+        check_op("core.pad", &[x], &attributes, &["tensor<2x8x44xf32>"], 0.0);
+    }
+    check_op("core.gather", &["tensor<50x40xf16>", "tensor<3x4xi64> in 0..50"], "{axis = 0 : i64}", &[], 0.0);
+    check_op("core.gather", &["tensor<4x50xi8>", "tensor<3xi32> in -50..50"], "{axis = 1 : i64}", &[], 0.0);
+    check_op("core.iota", &[], "{axis = 1 : i64}", &["tensor<3x9000xi64>"], 0.0);
+    check_op("core.transpose", &[x], "{permutation = array<i64: 2, 0, 1>}", &[], 0.0);
+    check_op("core.reshape", &[x], "{}", &["tensor<10x40xf32>"], 0.0);
 }

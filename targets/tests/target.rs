@@ -26,6 +26,7 @@ static MINE: Target = Target {
     name: "mine",
     doc: "One vector engine that knows silu.",
     machine: || Machine { name: "mine".into(), sram_bytes: 1 << 10, ..Machine::reference() },
+    copy_engine: engine::HOST,
     lowerings: &[Lowering { subject: Subject::Op(&core::SILU), place: place_silu, lower: lower_silu }],
 };
 

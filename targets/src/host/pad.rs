@@ -34,7 +34,10 @@ fn pad(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
                 let value = value.reshape(&[]).ok_or("the padding value must be one element")?;
                 context.host_copy(&destination, &value.broadcast_to(&destination.dims))?;
             }
-            None => context.host_fill(&destination, 0.0)?,
+            None => {
+                let zero = context.scalar(destination.element, 0.0)?;
+                context.host_copy(&destination, &zero.broadcast_to(&destination.dims))?;
+            }
         }
     }
     let mut inside = destination.clone();

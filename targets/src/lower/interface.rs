@@ -9,7 +9,7 @@
 //! ```
 
 use super::Options;
-use crate::lowering::{LoweringContext, engine, space};
+use crate::lowering::{LoweringContext, space};
 use crate::range::Ranges;
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
@@ -272,18 +272,18 @@ pub(super) fn finish(context: &mut LoweringContext, _function: OpId, ends: &Ends
         }
         let in_state = |context: &LoweringContext, view: &View| matches!(context.tile.ty(view.buffer), Type::View(ty) if ty.space == "state");
         if !in_state(context, place) {
-            context.transfer(engine::HOST, place, &view)?;
+            context.transfer(context.copy_engine, place, &view)?;
         } else if in_state(context, &view) {
             // The value lies in a state, perhaps one that is about to be replaced.
             let copy = context.buffer(space::DRAM, view.element, &view.dims)?;
-            context.transfer(engine::HOST, &copy, &view)?;
+            context.transfer(context.copy_engine, &copy, &view)?;
             states.push((place, copy));
         } else {
             states.push((place, view));
         }
     }
     for (place, view) in states {
-        context.transfer(engine::HOST, place, &view)?;
+        context.transfer(context.copy_engine, place, &view)?;
     }
     Ok(())
 }

@@ -289,5 +289,6 @@ fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
     let ops = context.module.block(block).ops.iter();
     let computes = |def: &OpDef| !def.is(Traits::TERMINATOR) && !def.is(Traits::CONSTANT);
-    ops.filter(|op| computes(context.module.op(**op).def)).try_for_each(|op| place(&PlaceContext { op: *op, ..*context }))
+    ops.filter(|op| computes(context.module.op(**op).def))
+        .try_for_each(|op| place(&PlaceContext { op: *op, ..*context }))
 }

@@ -15,13 +15,14 @@ pub mod group;
 pub mod kernel;
 pub mod machine;
 pub mod matmul;
+pub mod movement;
 pub mod nest;
 pub mod rows;
 pub mod rows_schedule;
 pub mod tile_op;
 pub mod tile_search;
 
-use crate::lowering::Lowering;
+use crate::lowering::{Lowering, engine};
 use crate::target::Target;
 
 /// The target.
@@ -30,11 +31,12 @@ pub static NPU_GEN3: Target = Target {
     doc: "The open reference NPU: two DMA engines, a matrix and a vector engine on 1 MiB of SRAM. A model of a class of hardware \
           with figures from public sources, documented as an ISA page; it is no vendor's chip.",
     machine: machine::machine,
+    copy_engine: engine::DMA0,
     lowerings: &LOWERINGS,
 };
 
-static PARTS: [&[Lowering]; 4] =
-    [rows::LOWERINGS, matmul::LOWERINGS, attention::LOWERINGS, elementwise::LOWERINGS];
+static PARTS: [&[Lowering]; 5] =
+    [rows::LOWERINGS, matmul::LOWERINGS, attention::LOWERINGS, elementwise::LOWERINGS, movement::LOWERINGS];
 static LOWERINGS: [Lowering; row_count()] = all_rows();
 
 const fn row_count() -> usize {

@@ -54,6 +54,7 @@ pub static TARGET: Target = Target {
     name: "acme-npu",
     doc: "An example of a target in a crate of its own: squares and adds on its vector unit.",
     machine: || Machine { name: "acme-npu".into(), sram_bytes: 64 << 10, ..Machine::reference() },
+    copy_engine: engine::HOST,
     lowerings: &[Lowering { subject: Subject::Op(&SQUARED_RELU), place: |_| Ok(()), lower: squared_relu }],
 };
 
