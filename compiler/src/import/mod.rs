@@ -25,6 +25,9 @@ pub struct Options {
     pub external_data: Option<PathBuf>,
     /// Inputs with a default in the model that stay inputs. The others take their default: exporters of old list every weight.
     pub keep_default_inputs: BTreeSet<String>,
+    /// Round activations to int8 in blocks where a node permits it (MatMulNBits with `accuracy_level` 4), as ONNX Runtime's CPU kernels do.
+    /// Left out, activations keep their type, which is more exact but differs from what ONNX Runtime records.
+    pub int8_activations: bool,
 }
 
 /// An input or output of a model.

@@ -226,6 +226,20 @@ pub(crate) fn smaller(a: &Dim, b: &Dim) -> Option<Dim> {
     }
 }
 
+/// The smaller of two; where an empty dimension alone would change the answer, dimensions are taken not to be empty.
+pub(crate) fn smaller_present(a: &Dim, b: &Dim) -> Option<Dim> {
+    let (lower, upper) = bounds(&subtract(b, a)?, 1);
+    if is_at_most(a, b).is_none() && is_at_most(b, a).is_none() {
+        if lower.is_some_and(|lower| lower >= 0) {
+            return Some(a.clone());
+        }
+        if upper.is_some_and(|upper| upper <= 0) {
+            return Some(b.clone());
+        }
+    }
+    smaller(a, b)
+}
+
 /// Smallest and largest value when every symbol is at least `least`; `None` where there is no bound.
 pub(crate) fn bounds(dim: &Dim, least: i64) -> (Option<i64>, Option<i64>) {
     if let Some(value) = dim.known() {

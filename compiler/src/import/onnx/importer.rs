@@ -12,6 +12,7 @@ use super::operand::{Operand, Origin};
 use super::order::order;
 use super::schema::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 use super::{functions, table, weights};
+use crate::import::Options;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
@@ -59,6 +60,8 @@ pub(crate) struct Importer<'m> {
     pub(crate) external: &'m mut ExternalData,
     /// What is wrong and what the user should know.
     pub(crate) diagnostics: Diagnostics,
+    /// What the user says about the import.
+    pub(crate) options: &'m Options,
     functions: BTreeMap<FunctionKey, &'m FunctionProto>,
     scopes: Vec<Scope>,
     calls: Vec<FunctionKey>,
@@ -88,12 +91,14 @@ impl<'m> Importer<'m> {
         external: &'m mut ExternalData,
         functions: BTreeMap<FunctionKey, &'m FunctionProto>,
         opsets: Opsets,
+        options: &'m Options,
     ) -> Importer<'m> {
         let scope = Scope { values: BTreeMap::new(), is_isolated: true, opsets, prefix: String::new() };
         Importer {
             emit,
             external,
             diagnostics: Vec::new(),
+            options,
             functions,
             scopes: vec![scope],
             calls: Vec::new(),

@@ -92,8 +92,9 @@ fn import_source(source: Source, options: &Options) -> Result<Imported, Diagnost
             location: Location::Unknown,
             symbols: Symbols::new(substitution),
         };
-        let mut importer = Importer::new(emit, &mut external, functions.clone(), opsets(&model.opset_import));
-        match signature::import_main(&mut importer, graph, options) {
+        let mut importer =
+            Importer::new(emit, &mut external, functions.clone(), opsets(&model.opset_import), options);
+        match signature::import_main(&mut importer, graph) {
             Ok((inputs, outputs)) => return finish(importer, inputs, outputs, &model, options),
             Err(Fault::Unify(name, dim)) => {
                 importer.emit.symbols.replace(name, dim);

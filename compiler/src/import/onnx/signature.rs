@@ -10,7 +10,7 @@ use super::operand::Operand;
 use super::schema::tensor_shape_proto::dimension;
 use super::schema::{GraphProto, ValueInfoProto, type_proto};
 use super::weights::{RANK_MAX, element_of};
-use crate::import::{Options, Port};
+use crate::import::Port;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tilewright_ir::attribute::{Attribute, Attributes};
@@ -76,10 +76,9 @@ fn is_next(from: &TensorType, to: &TensorType) -> bool {
 pub(crate) fn import_main(
     importer: &mut Importer,
     graph: &GraphProto,
-    options: &Options,
 ) -> Result<(Vec<Port>, Vec<Port>), Fault> {
     let function = begin(importer);
-    let inputs = import_inputs(importer, graph, options)?;
+    let inputs = import_inputs(importer, graph)?;
     assume_mask_covers_cache(&inputs)?;
     if let Err(fault) = importer.import_nodes(&graph.node) {
         if let Fault::Unify(..) = fault {
@@ -107,7 +106,8 @@ fn begin(importer: &mut Importer) -> OpId {
     function
 }
 
-fn import_inputs(importer: &mut Importer, graph: &GraphProto, options: &Options) -> Result<Vec<Port>, Fault> {
+fn import_inputs(importer: &mut Importer, graph: &GraphProto) -> Result<Vec<Port>, Fault> {
+    let options = importer.options;
     let stored: BTreeSet<&str> =
         graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
     let mut inputs = Vec::new();

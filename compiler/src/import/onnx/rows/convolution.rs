@@ -173,21 +173,28 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
 }
 
 fn pool(node: &mut NodeContext, function: &'static str) -> Made {
-    let x = node.value(0)?;
+    let mut x = node.value(0)?;
     let spatial = spatial_of(node, x)?;
     let kernel = node
         .ints_attribute("kernel_shape")?
         .ok_or_else(|| Fault::model("attribute 'kernel_shape' is missing"))?;
     let mut window = window(node, &spatial, kernel)?;
+    let mut counts_padding = node.flag("count_include_pad", false)?;
     if node.flag("ceil_mode", false)? {
-        for axis in 0..spatial.len() {
-            window.high[axis] += ceil_padding(&spatial[axis], kernel[axis], &window, axis)?;
+        let extra: Vec<i64> = (0..spatial.len())
+            .map(|axis| ceil_padding(&spatial[axis], kernel[axis], &window, axis))
+            .collect::<Outcome<_>>()?;
+        if counts_padding && extra.iter().any(|extra| *extra > 0) {
+            // The model's own padding counts as zeros, what ceil_mode adds does not: make the former part of the data.
+            x = padded(node, x, &window)?;
+            counts_padding = false;
+            (window.low, window.high) = (vec![0; spatial.len()], vec![0; spatial.len()]);
         }
+        window.high.iter_mut().zip(extra).for_each(|(high, extra)| *high += extra);
     }
     if node.int("storage_order", 0)? != 0 && node.wants(1) {
         return Err(Fault::unsupported("column-major indices are not supported", "use storage_order 0"));
     }
-    let counts_padding = node.flag("count_include_pad", false)?;
     let y = node.make(&core::POOL, |op| {
         op.operand(x)
             .attribute("function", function)
@@ -199,6 +206,19 @@ fn pool(node: &mut NodeContext, function: &'static str) -> Made {
             .attribute("count_include_pad", counts_padding)
     })?;
     node.one(y)
+}
+
+/// Zeros around the spatial axes.
+fn padded(node: &mut NodeContext, x: ValueId, window: &Window) -> Outcome<ValueId> {
+    if window.low.iter().chain(&window.high).all(|pad| *pad == 0) {
+        return Ok(x);
+    }
+    let around =
+        |pads: &[i64]| -> Vec<Dim> { [0, 0].iter().chain(pads).map(|pad| Dim::Known(*pad)).collect() };
+    let (low, high) = (around(&window.low), around(&window.high));
+    node.make(&core::PAD, |op| {
+        op.operand(x).maybe(None).attribute("low", low).attribute("high", high).attribute("mode", "constant")
+    })
 }
 
 /// Padding that `ceil_mode` adds, so that a last partial window counts; it must begin inside the input or its low padding.

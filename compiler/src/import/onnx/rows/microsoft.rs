@@ -341,11 +341,55 @@ fn matmul_n_bits(node: &mut NodeContext) -> Made {
     };
     let weight = node.cast_like(weight, x)?;
     let weight = node.transpose(weight, &[1, 0])?;
+    let x = if node.importer.options.int8_activations && node.int("accuracy_level", 0)? == 4 {
+        rounded_in_blocks(node, x, k, block)?
+    } else {
+        x
+    };
     let mut y = node.matmul(x, weight)?;
     if let Some(bias) = node.optional_value(5)? {
         y = node.add(y, bias)?;
     }
     node.one(y)
+}
+
+/// Activations rounded to int8 in blocks along the last axis: round(x * 127 / m) * m / 127 with m the largest size in the block.
+fn rounded_in_blocks(node: &mut NodeContext, x: ValueId, k: i64, block: i64) -> Outcome<ValueId> {
+    let shape = node.shape(x);
+    let (last, leading) = shape.split_last().ok_or_else(|| Fault::model("input 0 has no dimensions"))?;
+    node.equate("the last dimension of input 0 is not K", last, &Dim::Known(k))?;
+    let blocks = (k + block - 1) / block;
+    let rank = shape.len();
+    let missing = blocks * block - k;
+    let padded = if missing == 0 {
+        x
+    } else {
+        let low = vec![Dim::Known(0); rank];
+        let mut high = low.clone();
+        high[rank - 1] = Dim::Known(missing);
+        node.make(&core::PAD, |op| {
+            op.operand(x)
+                .maybe(None)
+                .attribute("low", low)
+                .attribute("high", high)
+                .attribute("mode", "constant")
+        })?
+    };
+    let apart: Vec<Dim> = leading.iter().cloned().chain([Dim::Known(blocks), Dim::Known(block)]).collect();
+    let apart = node.reshape(padded, &apart)?;
+    let sizes = node.unary(&core::ABS, apart)?;
+    let largest = node.reduce(&core::REDUCE_MAX, sizes, &[rank], true)?;
+    let (zero, steps) = (node.scalar_like(x, 0.0)?, node.scalar_like(x, 127.0)?);
+    let is_zero = node.compare("eq", largest, zero)?;
+    let inverse = node.binary(&core::DIV, steps, largest)?;
+    let inverse = node.select(is_zero, zero, inverse)?;
+    let scaled = node.mul(apart, inverse)?;
+    let rounded = node.make(&core::ROUND, |op| op.operand(scaled).attribute("mode", "half_even"))?;
+    let scale = node.binary(&core::DIV, largest, steps)?;
+    let y = node.mul(rounded, scale)?;
+    let joined: Vec<Dim> = leading.iter().cloned().chain([Dim::Known(blocks * block)]).collect();
+    let y = node.reshape(y, &joined)?;
+    node.slice_axis(y, rank - 1, &Dim::Known(0), &Dim::Known(k))
 }
 
 /// Zero points `[N, blocks]`: packed as the weight is, or as floats, or in the middle of the range.

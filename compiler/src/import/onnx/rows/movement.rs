@@ -301,7 +301,7 @@ fn within(index: &Dim, length: &Dim) -> Option<Dim> {
     if length.known().is_some() && index.known().is_none() {
         Some(index.clone())
     } else {
-        dims::smaller(index, length)
+        dims::smaller_present(index, length)
     }
 }
 
