@@ -7,6 +7,7 @@ use super::lanes::{float_run, load, store};
 use super::matmul::dot;
 use super::reduce::sum_lanes;
 use super::walk::for_each_index;
+use super::wide::widest;
 use super::{Fault, require, same};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Workspace};
@@ -118,17 +119,12 @@ pub fn attention(
     })
 }
 
-#[allow(clippy::too_many_arguments, reason = "one block of one head is exactly these parts")]
-fn block(
-    running: &mut Running<'_, '_>,
-    inputs: &Inputs<'_, '_>,
-    step: &Step,
-    extents: &Extents,
-    [accumulator_at, maximum_at, sum_at, q_at, k_at, v_at, mask_at]: [i64; 7],
-    keys: std::ops::Range<usize>,
-    tile: &mut [f32],
-    rows: &mut [f32],
+widest! {
+fn block[][](
+    running: &mut Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step, extents: &Extents, places: [i64; 7],
+    keys: std::ops::Range<usize>, tile: &mut [f32], rows: &mut [f32],
 ) {
+    let [accumulator_at, maximum_at, sum_at, q_at, k_at, v_at, mask_at] = places;
     let Extents { d, e, .. } = *extents;
     let (k_tile, v_tile) = tile.split_at_mut(KEYS * d);
     let count = keys.len();
@@ -191,6 +187,7 @@ fn block(
         }
         store(running.accumulator, place, column_step, total);
     }
+}
 }
 
 /// Which keys of a block a row sees, relative to the block.

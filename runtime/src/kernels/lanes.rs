@@ -5,6 +5,7 @@
 
 use crate::element::{Class, Element};
 use crate::memory::{Destination, Source};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -14,10 +15,14 @@ pub trait Lane:
 {
     /// Whether NaN and fractions exist.
     const IS_FLOAT: bool;
+    /// The element that is stored just as the lane is, if there is one.
+    const ELEMENT: Option<Element>;
     /// From f32, truncating to integers.
     fn from_f32(value: f32) -> Self;
     /// From f64, truncating to integers, rounding to f32.
     fn from_f64(value: f64) -> Self;
+    /// From i32, rounding. Narrow integers go this way: there are vector instructions for it.
+    fn from_i32(value: i32) -> Self;
     /// From i64, wrapping or rounding.
     fn from_i64(value: i64) -> Self;
     /// From u64, wrapping or rounding.
@@ -43,8 +48,9 @@ pub trait Lane:
 }
 
 macro_rules! float_lane {
-    ($type:ty) => {
+    ($type:ty, $element:expr) => {
         impl Lane for $type {
+            const ELEMENT: Option<Element> = $element;
             const IS_FLOAT: bool = true;
             #[inline]
             fn from_f32(value: f32) -> Self {
@@ -52,6 +58,10 @@ macro_rules! float_lane {
             }
             #[inline]
             fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            #[inline]
+            fn from_i32(value: i32) -> Self {
                 value as $type
             }
             #[inline]
@@ -103,8 +113,9 @@ macro_rules! float_lane {
 }
 
 macro_rules! integer_lane {
-    ($type:ty) => {
+    ($type:ty, $element:expr) => {
         impl Lane for $type {
+            const ELEMENT: Option<Element> = $element;
             const IS_FLOAT: bool = false;
             #[inline]
             fn from_f32(value: f32) -> Self {
@@ -112,6 +123,10 @@ macro_rules! integer_lane {
             }
             #[inline]
             fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+            #[inline]
+            fn from_i32(value: i32) -> Self {
                 value as $type
             }
             #[inline]
@@ -162,11 +177,11 @@ macro_rules! integer_lane {
     };
 }
 
-float_lane!(f32);
-float_lane!(f64);
-integer_lane!(i32);
-integer_lane!(i64);
-integer_lane!(i128);
+float_lane!(f32, Some(Element::F32));
+float_lane!(f64, Some(Element::F64));
+integer_lane!(i32, Some(Element::I32));
+integer_lane!(i64, Some(Element::I64));
+integer_lane!(i128, None);
 
 /// Runs a block with `$lane` bound to the lane type that holds all `$elements` exactly: f64 for f64, f32 for other floats,
 /// i128 for u64, i64 for other integers.
@@ -320,7 +335,17 @@ pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut 
     }
     macro_rules! narrow {
         ($convert:expr) => {{
-            let mask = (1u8 << source.element().bits()) - 1;
+            let bits = source.element().bits();
+            let mask = (1u8 << bits) - 1;
+            let (start, shift) = source.locate(offset);
+            if bits == 4 && stride == 1 && shift == 0 {
+                for (pair, &byte) in lanes.chunks_mut(2).zip(&source.bytes[start..]) {
+                    for (lane, code) in pair.iter_mut().zip([byte & 0xf, byte >> 4]) {
+                        *lane = $convert(code);
+                    }
+                }
+                return;
+            }
             let mut place = offset;
             for lane in lanes.iter_mut() {
                 let (byte, shift) = source.locate(place);
@@ -332,22 +357,24 @@ pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut 
     match source.element() {
         Element::F64 => wide!(f64, L::from_f64),
         Element::F32 => wide!(f32, L::from_f32),
+        Element::F16 if stride == 1 => load_halves(source, offset, lanes),
         Element::F16 => wide!(f16, |value: f16| L::from_f32(value.to_f32())),
-        Element::BF16 => wide!(bf16, |value: bf16| L::from_f32(value.to_f32())),
+        // The upper half of an f32, whatever it holds.
+        Element::BF16 => wide!(u16, |bits: u16| L::from_f32(f32::from_bits(u32::from(bits) << 16))),
         Element::I64 => wide!(i64, L::from_i64),
-        Element::I32 => wide!(i32, |value| L::from_i64(i64::from(value))),
-        Element::I16 => wide!(i16, |value| L::from_i64(i64::from(value))),
-        Element::I8 => wide!(i8, |value| L::from_i64(i64::from(value))),
+        Element::I32 => wide!(i32, L::from_i32),
+        Element::I16 => wide!(i16, |value| L::from_i32(i32::from(value))),
+        Element::I8 => wide!(i8, |value| L::from_i32(i32::from(value))),
         Element::U64 => wide!(u64, L::from_u64),
         Element::U32 => wide!(u32, |value| L::from_i64(i64::from(value))),
-        Element::U16 => wide!(u16, |value| L::from_i64(i64::from(value))),
-        Element::U8 => wide!(u8, |value| L::from_i64(i64::from(value))),
-        Element::Bool => wide!(u8, |value| L::from_i64(i64::from(value != 0))),
+        Element::U16 => wide!(u16, |value| L::from_i32(i32::from(value))),
+        Element::U8 => wide!(u8, |value| L::from_i32(i32::from(value))),
+        Element::Bool => wide!(u8, |value| L::from_i32(i32::from(value != 0))),
         Element::F8E4M3FN => wide!(u8, |value| L::from_f32(f8_to_f32(value, 4))),
         Element::F8E5M2 => wide!(u8, |value| L::from_f32(f8_to_f32(value, 5))),
-        Element::I4 => narrow!(|code: u8| L::from_i64(i64::from((code << 4) as i8 >> 4))),
-        Element::I2 => narrow!(|code: u8| L::from_i64(i64::from((code << 6) as i8 >> 6))),
-        Element::U4 | Element::U2 => narrow!(|code: u8| L::from_i64(i64::from(code))),
+        Element::I4 => narrow!(|code: u8| L::from_i32(i32::from((code << 4) as i8 >> 4))),
+        Element::I2 => narrow!(|code: u8| L::from_i32(i32::from((code << 6) as i8 >> 6))),
+        Element::U4 | Element::U2 => narrow!(|code: u8| L::from_i32(i32::from(code))),
         Element::NF4 => narrow!(|code: u8| L::from_f32(NF4_LEVELS[usize::from(code)])),
     }
 }
@@ -395,6 +422,7 @@ pub fn store<L: Lane>(destination: &mut Destination<'_>, offset: i64, stride: i6
     match destination.element() {
         Element::F64 => wide!(f64, L::to_f64),
         Element::F32 => wide!(f32, L::to_f32),
+        Element::F16 if stride == 1 => store_halves(destination, offset, lanes),
         Element::F16 => wide!(f16, |lane: L| f16::from_f32(lane.to_f32())),
         Element::BF16 => wide!(bf16, |lane: L| bf16::from_f32(lane.to_f32())),
         Element::I64 => wide!(i64, L::to_i64),
@@ -414,17 +442,51 @@ pub fn store<L: Lane>(destination: &mut Destination<'_>, offset: i64, stride: i6
     }
 }
 
+/// Halves converted at a time: with the CPU's instructions, when it has them.
+const HALVES: usize = 64;
+
+fn load_halves<L: Lane>(source: &Source<'_>, offset: i64, lanes: &mut [L]) {
+    let (start, _) = source.locate(offset);
+    let bytes = &source.bytes[start..start + lanes.len() * 2];
+    let (mut halves, mut floats) = ([f16::ZERO; HALVES], [0f32; HALVES]);
+    for (lanes, bytes) in lanes.chunks_mut(HALVES).zip(bytes.chunks(2 * HALVES)) {
+        for (half, bytes) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
+            *half = f16::from_le_bytes([bytes[0], bytes[1]]);
+        }
+        halves[..lanes.len()].convert_to_f32_slice(&mut floats[..lanes.len()]);
+        lanes.iter_mut().zip(&floats).for_each(|(lane, &float)| *lane = L::from_f32(float));
+    }
+}
+
+fn store_halves<L: Lane>(destination: &mut Destination<'_>, offset: i64, lanes: &[L]) {
+    let (start, _) = destination.locate(offset);
+    let bytes = &mut destination.bytes[start..start + lanes.len() * 2];
+    let (mut halves, mut floats) = ([f16::ZERO; HALVES], [0f32; HALVES]);
+    for (lanes, bytes) in lanes.chunks(HALVES).zip(bytes.chunks_mut(2 * HALVES)) {
+        floats.iter_mut().zip(lanes).for_each(|(float, lane)| *float = lane.to_f32());
+        halves[..lanes.len()].convert_from_f32_slice(&floats[..lanes.len()]);
+        for (half, bytes) in halves.iter().zip(bytes.chunks_exact_mut(2)) {
+            bytes.copy_from_slice(&half.to_le_bytes());
+        }
+    }
+}
+
+/// A contiguous run that is stored just as the lanes are, in place.
+#[inline]
+pub fn direct_run<'b, L: Lane>(source: &'b Source<'_>, offset: i64, count: usize) -> Option<&'b [L]> {
+    if L::ELEMENT != Some(source.element()) || cfg!(target_endian = "big") || count == 0 {
+        return None;
+    }
+    let (start, _) = source.locate(offset);
+    <[L]>::ref_from_bytes(source.bytes.get(start..start + count * size_of::<L>())?).ok()
+}
+
 /// A run of f32: in place when it is stored so, else loaded into `buffer`.
 #[inline]
 pub fn float_run<'b>(source: &'b Source<'_>, offset: i64, stride: i64, buffer: &'b mut [f32]) -> &'b [f32] {
-    if source.element() == Element::F32
-        && (stride == 1 || buffer.len() == 1)
-        && cfg!(target_endian = "little")
-    {
-        let (start, _) = source.locate(offset);
-        if let Ok(run) = <[f32]>::ref_from_bytes(&source.bytes[start..start + 4 * buffer.len()]) {
-            return run;
-        }
+    let is_contiguous = stride == 1 || buffer.len() == 1;
+    if let Some(run) = is_contiguous.then(|| direct_run(source, offset, buffer.len())).flatten() {
+        return run;
     }
     load(source, offset, stride, buffer);
     buffer

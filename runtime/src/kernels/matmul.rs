@@ -5,8 +5,10 @@
 //! rows of k when its columns are (`[n, k]` weights), so that loading is sequential either way. f32 rows that already lie
 //! right are used in place. The order of additions depends on extents and strides only, never on the machine.
 
-use super::lanes::{Lane, LaneKind, lane_kind, load, store};
+use super::lanes::{Lane, LaneKind, direct_run, lane_kind, load, store};
+use super::reduce::{WAYS, fold_lanes};
 use super::walk::for_each_index;
+use super::wide::widest;
 use super::{Fault, require, same};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Workspace};
@@ -20,8 +22,8 @@ const DEPTH: usize = 256;
 const ROWS: usize = 4;
 /// Rows per pass: bounds the accumulators to 128 x 64 lanes.
 const ROWS_PER_PASS: usize = 128;
-/// Partial sums per dot product.
-const WAYS: usize = 16;
+/// Columns per strip: 4 x 16 f32 sums stay in registers.
+const STRIP: usize = 16;
 
 /// An operand with what turns its storage into numbers: `(value - zero) * scale`, row `k` using row `k / block` of both.
 pub struct Quantized<'m, 's> {
@@ -142,16 +144,24 @@ fn product<L: Lane>(
         let (left, right) = (of(a), of(b));
         *step = [window.strides()[axis], left[0], left[1], left[2], right[0], right[1], right[2]];
     }
-    let (panel, sums) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS)?;
+    let (panel, rest) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS + ROWS * DEPTH)?;
+    let (sums, left_rows) = rest.split_at_mut(ROWS_PER_PASS * COLUMNS);
+    let mut room = Room { panel, sums, left: left_rows };
     for_each_index(&window.dims()[..batch], &steps[..batch], |[to, a0, a1, a2, b0, b1, b2]| {
         let left = Place { values: a0, scale: a1, zero: a2 };
         let right = Place { values: b0, scale: b1, zero: b2 };
-        matrix(destination, to, (a, left), (b, right), &problem, accumulate, panel, sums);
+        matrix(destination, to, (a, left), (b, right), &problem, accumulate, &mut room);
         Ok(())
     })
 }
 
-#[allow(clippy::too_many_arguments, reason = "one matrix of a batch is exactly these parts")]
+/// Buffers of one product: a block of b, sums of a pass, and a few rows of a.
+struct Room<'w, L> {
+    panel: &'w mut [L],
+    sums: &'w mut [L],
+    left: &'w mut [L],
+}
+
 fn matrix<L: Lane>(
     destination: &mut Destination<'_>,
     to: i64,
@@ -159,39 +169,31 @@ fn matrix<L: Lane>(
     b: (&Quantized<'_, '_>, Place),
     problem: &Problem,
     accumulate: bool,
-    panel: &mut [L],
-    sums: &mut [L],
+    room: &mut Room<'_, L>,
 ) {
     let rank = destination.rank();
     let (row_step, column_step) = (destination.strides()[rank - 2], destination.strides()[rank - 1]);
-    let b_strides = [b.0.values.strides()[rank - 2], b.0.values.strides()[rank - 1]];
-    // Contiguous along k and not along n: pack rows of k and use dot products.
-    let by_k = b_strides[0] == 1 && b_strides[1] != 1 && problem.k > 1;
     for column in (0..problem.n).step_by(COLUMNS) {
         let columns = COLUMNS.min(problem.n - column);
         for first in (0..problem.m).step_by(ROWS_PER_PASS) {
             let rows = ROWS_PER_PASS.min(problem.m - first);
-            sums[..rows * COLUMNS].fill(L::default());
+            room.sums[..rows * COLUMNS].fill(L::default());
             for start in (0..problem.k).step_by(DEPTH) {
                 let depth = DEPTH.min(problem.k - start);
-                pack(b, [start, column], [depth, columns], by_k, panel);
+                let panel = pack(b, [start, column], [depth, columns], room.panel);
                 for row in (first..first + rows).step_by(ROWS) {
                     let count = ROWS.min(first + rows - row);
-                    let mut left = [[L::default(); DEPTH]; ROWS];
-                    for (index, lanes) in left.iter_mut().enumerate().take(count) {
+                    for index in 0..count {
+                        let lanes = &mut room.left[index * DEPTH..index * DEPTH + depth];
                         pack_run(a, [row + index, start], depth, false, lanes);
                     }
-                    let sums = &mut sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
-                    if by_k {
-                        dot_block(&left, panel, sums, columns, depth);
-                    } else {
-                        outer_block(&left, panel, sums, depth);
-                    }
+                    let sums = &mut room.sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
+                    multiply(room.left, &panel, sums, columns, depth);
                 }
             }
             for row in 0..rows {
                 let place = to + (first + row) as i64 * row_step + column as i64 * column_step;
-                let sums = &mut sums[row * COLUMNS..row * COLUMNS + columns];
+                let sums = &mut room.sums[row * COLUMNS..row * COLUMNS + columns];
                 if accumulate {
                     let mut old = [L::default(); COLUMNS];
                     load(&destination.as_source(), place, column_step, &mut old[..columns]);
@@ -203,26 +205,72 @@ fn matrix<L: Lane>(
     }
 }
 
-/// Widens `extents` of an operand from `origin` into a panel: row-major `[k][COLUMNS]`, or `[column][DEPTH]` when `by_k`.
-fn pack<L: Lane>(
-    b: (&Quantized<'_, '_>, Place),
+/// A block of b in lanes: rows of k (`by_k`: one run per column), or runs of columns (one per k), `stride` lanes apart.
+struct Panel<'p, L> {
+    lanes: &'p [L],
+    stride: usize,
+    by_k: bool,
+}
+
+/// `sums [rows][COLUMNS] += left [rows][DEPTH] * panel`.
+fn multiply<L: Lane>(left: &[L], panel: &Panel<'_, L>, sums: &mut [L], columns: usize, depth: usize) {
+    let &Panel { lanes, stride, by_k } = panel;
+    let mut groups = sums.chunks_exact_mut(ROWS * COLUMNS);
+    let mut row = 0;
+    for sums in &mut groups {
+        let left = &left[row * DEPTH..];
+        if by_k {
+            dot_block::<L, ROWS>(left, lanes, stride, sums, columns, depth);
+        } else {
+            outer_block::<L, ROWS>(left, lanes, stride, sums, columns, depth);
+        }
+        row += ROWS;
+    }
+    for sums in groups.into_remainder().chunks_exact_mut(COLUMNS) {
+        let left = &left[row * DEPTH..];
+        if by_k {
+            dot_block::<L, 1>(left, lanes, stride, sums, columns, depth);
+        } else {
+            outer_block::<L, 1>(left, lanes, stride, sums, columns, depth);
+        }
+        row += 1;
+    }
+}
+
+/// A block of an operand from `origin` as lanes: in place when it is stored as lanes, else widened into `room`.
+fn pack<'p, L: Lane>(
+    b: (&'p Quantized<'_, '_>, Place),
     origin: [usize; 2],
     extents: [usize; 2],
-    by_k: bool,
-    panel: &mut [L],
-) {
-    if by_k {
-        for column in 0..extents[1] {
-            let lanes = &mut panel[column * DEPTH..column * DEPTH + extents[0]];
-            pack_run(b, [origin[0], origin[1] + column], extents[0], true, lanes);
-        }
-    } else {
-        for row in 0..extents[0] {
-            let lanes = &mut panel[row * COLUMNS..(row + 1) * COLUMNS];
-            pack_run(b, [origin[0] + row, origin[1]], extents[1], false, lanes);
-            lanes[extents[1]..].fill(L::default());
+    room: &'p mut [L],
+) -> Panel<'p, L> {
+    let source = b.0.values;
+    let rank = source.rank();
+    let [down, across] = [source.strides()[rank - 2], source.strides()[rank - 1]];
+    // Contiguous along k and not along columns: rows of k and dot products.
+    let by_k = down == 1 && across != 1 && extents[0] > 1;
+    let (apart, along, runs) =
+        if by_k { (across, extents[0], extents[1]) } else { (down, extents[1], extents[0]) };
+    let is_plain =
+        b.0.scale.is_none() && b.0.zero.is_none() && apart >= along as i64 && (by_k || across == 1);
+    // Runs of columns are used in whole strips.
+    if is_plain && (by_k || along.is_multiple_of(STRIP)) {
+        let offset = b.1.values + origin[0] as i64 * down + origin[1] as i64 * across;
+        let stride = apart as usize;
+        if let Some(lanes) = direct_run(source, offset, (runs - 1) * stride + along) {
+            return Panel { lanes, stride, by_k };
         }
     }
+    let stride = if by_k { DEPTH } else { COLUMNS };
+    for run in 0..runs {
+        let lanes = &mut room[run * stride..(run + 1) * stride];
+        let place = if by_k { [origin[0], origin[1] + run] } else { [origin[0] + run, origin[1]] };
+        pack_run(b, place, along, by_k, &mut lanes[..along]);
+        if !by_k {
+            lanes[along..].fill(L::default());
+        }
+    }
+    Panel { lanes: room, stride, by_k }
 }
 
 /// Widens one run of an operand, along its rows' dimension (`down`) or along its columns'.
@@ -237,75 +285,87 @@ fn pack_run<L: Lane>(
     let offset = |source: &Source<'_>, base: i64, row: usize| {
         base + row as i64 * source.strides()[rank - 2] + column as i64 * source.strides()[rank - 1]
     };
-    let step = |source: &Source<'_>| source.strides()[rank - if down { 2 } else { 1 }];
-    load(
-        operand.values,
-        offset(operand.values, place.values, row),
-        step(operand.values),
-        &mut lanes[..count],
-    );
+    let lanes = &mut lanes[..count];
+    let step = operand.values.strides()[rank - if down { 2 } else { 1 }];
+    load(operand.values, offset(operand.values, place.values, row), step, lanes);
     if operand.scale.is_none() && operand.zero.is_none() {
         return;
     }
-    // Along the rows' dimension every block has one factor; along the columns' every element has its own.
     let block_of = |row: usize| row.checked_div(operand.block).unwrap_or(0);
-    let mut start = 0;
-    while start < count {
-        let (length, block) = if down {
-            let block = block_of(row + start);
-            let end = if operand.block == 0 { usize::MAX } else { (block + 1) * operand.block - row };
-            (end.min(count) - start, block)
-        } else {
-            (count - start, block_of(row))
-        };
-        let run = &mut lanes[start..start + length];
-        let mut factor = [L::default(); DEPTH];
-        let factor = &mut factor[..length];
+    if !down {
+        // Along columns every element has a factor of its own.
+        let mut room = [L::default(); DEPTH];
+        let factors = &mut room[..count];
         if let Some(zero) = operand.zero {
-            load(zero, offset(zero, place.zero, block), if down { 0 } else { step(zero) }, factor);
-            run.iter_mut().zip(&*factor).for_each(|(lane, &zero)| *lane = lane.subtract(zero));
+            load(zero, offset(zero, place.zero, block_of(row)), zero.last_stride(), factors);
+            lanes.iter_mut().zip(&*factors).for_each(|(lane, &zero)| *lane = lane.subtract(zero));
         }
         if let Some(scale) = operand.scale {
-            load(scale, offset(scale, place.scale, block), if down { 0 } else { step(scale) }, factor);
-            run.iter_mut().zip(&*factor).for_each(|(lane, &scale)| *lane = lane.multiply(scale));
+            load(scale, offset(scale, place.scale, block_of(row)), scale.last_stride(), factors);
+            lanes.iter_mut().zip(&*factors).for_each(|(lane, &scale)| *lane = lane.multiply(scale));
         }
-        start += length;
+        return;
+    }
+    // Along rows a block shares one factor.
+    let mut start = 0;
+    while start < count {
+        let block = block_of(row + start);
+        let end = if operand.block == 0 { count } else { ((block + 1) * operand.block - row).min(count) };
+        let run = &mut lanes[start..end];
+        let mut factor = [L::default()];
+        if let Some(zero) = operand.zero {
+            load(zero, offset(zero, place.zero, block), 1, &mut factor);
+            run.iter_mut().for_each(|lane| *lane = lane.subtract(factor[0]));
+        }
+        if let Some(scale) = operand.scale {
+            load(scale, offset(scale, place.scale, block), 1, &mut factor);
+            run.iter_mut().for_each(|lane| *lane = lane.multiply(factor[0]));
+        }
+        start = end;
     }
 }
 
-/// `sums [rows][COLUMNS] += left [rows][k] * panel [k][COLUMNS]`, each sum over ascending k.
-fn outer_block<L: Lane>(left: &[[L; DEPTH]; ROWS], panel: &[L], sums: &mut [L], depth: usize) {
-    const STRIP: usize = 16;
-    let rows = sums.len() / COLUMNS;
-    for strip in (0..COLUMNS).step_by(STRIP) {
-        let mut total = [[L::default(); STRIP]; ROWS];
-        for k in 0..depth {
-            let row: &[L; STRIP] =
-                panel[k * COLUMNS + strip..][..STRIP].try_into().expect("a strip has this many columns");
-            for (total, left) in total.iter_mut().zip(left) {
-                let factor = left[k];
-                for (sum, &lane) in total.iter_mut().zip(row) {
-                    *sum = sum.add(factor.multiply(lane));
+widest! {
+    /// `sums [R][COLUMNS] += left [R][DEPTH] * panel [k][stride]`, each sum over ascending k.
+    fn outer_block[L: Lane, const R: usize][L, R](
+        left: &[L], panel: &[L], stride: usize, sums: &mut [L], columns: usize, depth: usize,
+    ) {
+        for strip in (0..columns).step_by(STRIP) {
+            let mut total = [[L::default(); STRIP]; R];
+            for k in 0..depth {
+                let row = &panel[k * stride + strip..][..STRIP];
+                for (index, total) in total.iter_mut().enumerate() {
+                    let factor = left[index * DEPTH + k];
+                    for (sum, &lane) in total.iter_mut().zip(row) {
+                        *sum = sum.add(factor.multiply(lane));
+                    }
                 }
             }
-        }
-        for (row, total) in total.iter().enumerate().take(rows) {
-            let sums = &mut sums[row * COLUMNS + strip..][..STRIP];
-            sums.iter_mut().zip(total).for_each(|(sum, &part)| *sum = sum.add(part));
-        }
-    }
-}
-
-/// `sums [rows][COLUMNS] += left [rows][k] * panel [column][DEPTH]`, each a dot product in interleaved partial sums.
-fn dot_block<L: Lane>(left: &[[L; DEPTH]; ROWS], panel: &[L], sums: &mut [L], columns: usize, depth: usize) {
-    for (row, sums) in sums.chunks_exact_mut(COLUMNS).enumerate() {
-        for (column, sum) in sums.iter_mut().enumerate().take(columns) {
-            *sum = sum.add(dot(&left[row][..depth], &panel[column * DEPTH..column * DEPTH + depth]));
+            for (row, total) in total.iter().enumerate() {
+                let sums = &mut sums[row * COLUMNS + strip..][..STRIP];
+                sums.iter_mut().zip(total).for_each(|(sum, &part)| *sum = sum.add(part));
+            }
         }
     }
 }
 
-/// Dot product in [`WAYS`] partial sums, added from the first to the last.
+widest! {
+    /// `sums [R][COLUMNS] += left [R][DEPTH] * panel [column][stride]`, each a [`dot`].
+    fn dot_block[L: Lane, const R: usize][L, R](
+        left: &[L], panel: &[L], stride: usize, sums: &mut [L], columns: usize, depth: usize,
+    ) {
+        for column in 0..columns {
+            let run = &panel[column * stride..][..depth];
+            for row in 0..R {
+                let sum = &mut sums[row * COLUMNS + column];
+                *sum = sum.add(dot(&left[row * DEPTH..][..depth], run));
+            }
+        }
+    }
+}
+
+/// Dot product in [`WAYS`] interleaved partial sums.
+#[inline(always)]
 pub(crate) fn dot<L: Lane>(a: &[L], b: &[L]) -> L {
     let mut partial = [L::default(); WAYS];
     let (left, right) = (a.chunks_exact(WAYS), b.chunks_exact(WAYS));
@@ -318,7 +378,7 @@ pub(crate) fn dot<L: Lane>(a: &[L], b: &[L]) -> L {
     for (sum, (&a, &b)) in partial.iter_mut().zip(rest) {
         *sum = sum.add(a.multiply(b));
     }
-    partial.into_iter().fold(L::default(), L::add)
+    fold_lanes(partial)
 }
 
 #[cfg(test)]

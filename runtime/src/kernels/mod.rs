@@ -17,6 +17,7 @@ pub mod scalar;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod walk;
+mod wide;
 
 use crate::memory::{Destination, Source};
 use crate::view::Space;

@@ -9,9 +9,22 @@ use crate::view::RANK_MAX;
 
 const CHUNK: usize = 256;
 /// Partial sums kept side by side; fixes the order of additions on every machine.
-const WAYS: usize = 16;
+pub(crate) const WAYS: usize = 16;
 
-/// Sum of a row in [`WAYS`] interleaved partial sums, added from the first to the last.
+/// Adds partial sums: the upper half to the lower, until one is left.
+#[inline(always)]
+pub(crate) fn fold_lanes<L: Lane>(mut partial: [L; WAYS]) -> L {
+    let mut count = WAYS / 2;
+    while count > 0 {
+        for index in 0..count {
+            partial[index] = partial[index].add(partial[index + count]);
+        }
+        count /= 2;
+    }
+    partial[0]
+}
+
+/// Sum of a row in [`WAYS`] interleaved partial sums.
 pub(crate) fn sum_lanes<L: Lane>(lanes: &[L]) -> L {
     let mut partial = [L::default(); WAYS];
     let chunks = lanes.chunks_exact(WAYS);
@@ -24,7 +37,7 @@ pub(crate) fn sum_lanes<L: Lane>(lanes: &[L]) -> L {
     for (sum, &lane) in partial.iter_mut().zip(rest) {
         *sum = sum.add(lane);
     }
-    partial.into_iter().fold(L::default(), L::add)
+    fold_lanes(partial)
 }
 
 fn combine<L: Lane>(function: ReduceFunction, a: L, b: L) -> L {
