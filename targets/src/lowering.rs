@@ -127,6 +127,8 @@ pub struct LoweringContext<'a> {
     pub(crate) constants: BTreeMap<Elements, View>,
     /// Core values that are constant expressions.
     pub(crate) folded: BTreeSet<ValueId>,
+    /// Symbols that count the iterations of a loop.
+    pub(crate) counted: BTreeSet<std::sync::Arc<str>>,
     pub(crate) constant_functions: usize,
     pub(crate) target: Option<&'static Target>,
     pub(crate) problems: Diagnostics,
@@ -153,6 +155,7 @@ impl<'a> LoweringContext<'a> {
             reserved: BTreeMap::new(),
             constants: BTreeMap::new(),
             folded: BTreeSet::new(),
+            counted: BTreeSet::new(),
             constant_functions: 0,
             target: None,
             problems: Diagnostics::new(),

@@ -79,6 +79,58 @@ fn a_loop_stops_at_its_condition() {
 }
 
 #[test]
+fn a_loop_that_stacks_as_often_as_it_runs_gives_its_length() {
+    let text = function(
+        "%n: tensor<i64>, %x: tensor<2xf32>",
+        "tensor<i64>, tensor<2xf32>",
+        "tensor<2xf32>, tensor<?x2xf32, [\"hist\"]>, tensor<?x2xf32, [\"hist\"]>",
+        r#"
+        %r:2 = "core.loop"(%n, %x) <{operandSegmentSizes = array<i32: 1, 0, 1>}> ({
+        ^bb0(%i: tensor<i64>, %go: tensor<i1>, %a: tensor<2xf32>):
+          %d = "core.add"(%a, %a) : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
+          %s = "core.reduce_max"(%d) <{axes = array<i64: 0>, keep_dims = false}> : (tensor<2xf32>) -> tensor<f32>
+          %limit = "core.constant"() <{value = dense<100.0> : tensor<f32>}> : () -> tensor<f32>
+          %more = "core.compare"(%s, %limit) <{predicate = "lt"}> : (tensor<f32>, tensor<f32>) -> tensor<i1>
+          "core.yield"(%more, %d, %a) : (tensor<i1>, tensor<2xf32>, tensor<2xf32>) -> ()
+        }) : (tensor<i64>, tensor<2xf32>) -> (tensor<2xf32>, tensor<?x2xf32, ["hist"]>)
+        %h = "core.neg"(%r#1) : (tensor<?x2xf32, ["hist"]>) -> tensor<?x2xf32, ["hist"]>
+        "func.return"(%r#0, %r#1, %h) : (tensor<2xf32>, tensor<?x2xf32, ["hist"]>, tensor<?x2xf32, ["hist"]>) -> ()"#,
+    );
+    let module = module_of(&text);
+    for trips in [-1.0, 0.0, 1.0, 3.0, 9e9] {
+        check_module(&module, &[Some((trips, trips)), Some((1.0, 2.0))], "stacking loop");
+    }
+}
+
+#[test]
+fn a_loop_that_stacks_more_than_fits_is_a_run_error() {
+    let text = function(
+        "%n: tensor<i64>, %x: tensor<2xf32>",
+        "tensor<i64>, tensor<2xf32>",
+        "tensor<2xf32>, tensor<?x2xf32, [\"hist\"]>",
+        r#"
+        %r:2 = "core.loop"(%n, %x) <{operandSegmentSizes = array<i32: 1, 0, 1>}> ({
+        ^bb0(%i: tensor<i64>, %go: tensor<i1>, %a: tensor<2xf32>):
+          "core.yield"(%go, %a, %a) : (tensor<i1>, tensor<2xf32>, tensor<2xf32>) -> ()
+        }) : (tensor<i64>, tensor<2xf32>) -> (tensor<2xf32>, tensor<?x2xf32, ["hist"]>)
+        "func.return"(%r#0, %r#1) : (tensor<2xf32>, tensor<?x2xf32, ["hist"]>) -> ()"#,
+    );
+    let module = module_of(&text);
+    let mut options = symbol_options();
+    options.symbols.insert("hist".to_string(), (0, 4));
+    let (compiled, constants) = compile(&module, &HOST, &options, "full loop");
+    for (trips, fits) in [(4, true), (5, false)] {
+        let given = [
+            Tensor::splat(tilewright_ir::element::Element::I64, &[], f64::from(trips)),
+            Tensor::splat(tilewright_ir::element::Element::F32, &[2], 1.0),
+        ];
+        let mut session = session(&compiled.program, &constants, "full loop");
+        feed(&mut session, &compiled.program, &given, &Bindings::new(), "full loop");
+        assert_eq!(session.run().is_ok(), fits, "{trips} trips");
+    }
+}
+
+#[test]
 fn a_scan_runs_over_slices_of_any_length() {
     let text = function(
         "%h: tensor<2xf32>, %x: tensor<2x?xf32, [\"s\"]>, %y: tensor<?x2xf32, [\"s\"]>",

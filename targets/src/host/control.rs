@@ -138,24 +138,36 @@ fn stack(
     Ok(())
 }
 
-/// The trip count as a loop limit, and its largest value. A count in memory is clamped and read into a register.
-fn trip_limit(context: &mut LoweringContext, op: OpId) -> Result<(Dim, i64), String> {
-    let Some(value) = context.source.operand_at(op, 0) else { return Ok((Dim::Known(TRIPS_MAX), TRIPS_MAX)) };
-    if let Some(elements) = context.elements(value) {
-        let count = tilewright_ir::tensor::Tensor::from_elements(elements)?;
-        let count = if count.is_empty() { 0 } else { count.int(0).clamp(0, TRIPS_MAX) };
-        return Ok((Dim::Known(count), count));
+/// How often a loop runs at most.
+struct Trips {
+    limit: Dim,
+    /// Largest value of the limit.
+    maximum: i64,
+    /// One boolean: the model asks for more iterations than the maximum. None when it cannot.
+    wants_more: Option<View>,
+}
+
+/// The trip count as a loop limit of at most `maximum`. A count in memory is clamped and read into a register.
+fn trips(context: &mut LoweringContext, op: OpId, maximum: i64) -> Result<Trips, String> {
+    let known = |limit: i64| Trips { limit: Dim::Known(limit), maximum: limit, wants_more: None };
+    let value = context.source.operand_at(op, 0);
+    let elements = value.and_then(|value| context.elements(value));
+    if value.is_none() || elements.is_some() {
+        let count = match elements {
+            Some(elements) => tilewright_ir::tensor::Tensor::from_elements(elements)?,
+            None => return without_count(context, maximum),
+        };
+        let count = if count.is_empty() { 0 } else { count.int(0).max(0) };
+        return if count <= maximum { Ok(known(count)) } else { without_count(context, maximum) };
     }
+    let value = value.ok_or("a loop's trip count is missing")?;
     if let Some(size) = context.source.producer_of(value, &core::SIZE) {
         let count = context.fields(size).dim("value")?;
-        let maximum = context.maximum(&count)?;
-        return Ok((count, maximum));
+        let largest = context.maximum(&count)?;
+        if largest <= maximum {
+            return Ok(Trips { limit: count, maximum: largest, wants_more: None });
+        }
     }
-    // Scanned results bound the count: more would not fit them.
-    let results = &context.op(op).results;
-    let carried = context.source.operands_at(op, 2).len();
-    let lengths = results[carried..].iter().filter_map(|value| context.source.tensor(*value)?.shape.first());
-    let maximum = lengths.filter_map(|dim| context.ranges.maximum(dim)).min().unwrap_or(TRIPS_MAX);
     let count = scalar(&context.view(value)?)?;
     let clamped = context.host_buffer(count.element, &[])?;
     let (low, high) = (context.scalar(count.element, 0.0)?, context.scalar(count.element, maximum as f64)?);
@@ -163,75 +175,143 @@ fn trip_limit(context: &mut LoweringContext, op: OpId) -> Result<(Dim, i64), Str
     context.host_binary("min", &clamped, &clamped, &high)?;
     let register = context.new_symbol("trips");
     context.declare_register(&register, 0, maximum, "scratch")?;
-    let source = context.value(&clamped)?;
+    set_register(context, &register, &clamped)?;
+    let wants_more = if maximum < TRIPS_MAX {
+        let more = context.host_buffer(Element::Bool, &[])?;
+        context.host_binary("gt", &more, &count, &high)?;
+        Some(more)
+    } else {
+        None
+    };
+    Ok(Trips { limit: Dim::symbol(&register), maximum, wants_more })
+}
+
+/// A loop that only its condition ends.
+fn without_count(context: &mut LoweringContext, maximum: i64) -> Result<Trips, String> {
+    let wants_more = if maximum < TRIPS_MAX { Some(context.scalar(Element::Bool, 1.0)?) } else { None };
+    Ok(Trips { limit: Dim::Known(maximum), maximum, wants_more })
+}
+
+fn set_register(context: &mut LoweringContext, register: &str, source: &View) -> Result<(), String> {
+    let source = context.value(source)?;
     context
         .builder()
         .op(&tile::SET_REGISTER)
         .operand(source)
-        .attribute("register", register.as_str())
-        .build()?;
-    Ok((Dim::symbol(&register), maximum))
+        .attribute("register", register)
+        .build()
+        .map(|_| ())
+}
+
+fn store_expression(context: &mut LoweringContext, destination: &View, value: &Dim) -> Result<(), String> {
+    let name = context.value(destination)?;
+    let op = context
+        .builder()
+        .op(&tile::STORE_EXPRESSION)
+        .operand(name)
+        .attribute("value", Attribute::dim(value))
+        .build();
+    op.map(|_| ())
+}
+
+/// What a loop has besides its body.
+struct Loop {
+    carried: Vec<View>,
+    scanned: Vec<View>,
+    keep_going: View,
+    /// Iterations done, when somebody asks.
+    count: Option<View>,
 }
 
 fn repeat(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let initial = context.source.operands_at(op, 2).to_vec();
     let results = context.op(op).results.to_vec();
-    let carried = carried_places(context, &results[..initial.len()], &initial)?;
-    let scanned = results[initial.len()..]
-        .iter()
-        .map(|result| context.destination(*result))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (carried, scanned) = results.split_at(initial.len());
+    let lengths = scanned.iter().filter_map(|value| context.source.tensor(*value)?.shape.first().cloned());
+    let lengths: Vec<Dim> = lengths.collect();
+    let room = lengths.iter().filter_map(|dim| context.ranges.maximum(dim)).min().unwrap_or(TRIPS_MAX);
+    let trips = trips(context, op, room)?;
+    let counted = |dim: &&Dim| dim.as_symbol().is_some_and(|name| context.counted.contains(name));
+    let length = lengths.iter().find(counted).and_then(Dim::as_symbol).cloned();
+    let carried = carried_places(context, carried, &initial)?;
+    let scanned = scanned.iter().map(|result| context.destination(*result)).collect::<Result<Vec<_>, _>>()?;
     let keep_going = context.host_buffer(Element::Bool, &[])?;
     match context.optional(op, 1)? {
         Some(condition) => context.host_copy(&keep_going, &scalar(&condition)?)?,
         None => context.host_fill(&keep_going, 1.0)?,
     }
-    let (limit, maximum) = trip_limit(context, op)?;
+    let needs_count = length.is_some() || trips.wants_more.is_some();
+    let count = if needs_count { Some(context.host_buffer(Element::I64, &[])?) } else { None };
+    if let Some(count) = &count {
+        store_expression(context, count, &Dim::Known(0))?;
+    }
+    let parts = Loop { carried, scanned, keep_going, count };
     let variable = context.new_symbol("i");
-    context.ranges.insert(&variable, 0, (maximum - 1).max(0));
+    context.ranges.insert(&variable, 0, (trips.maximum - 1).max(0));
     let outer = context
         .builder()
         .op(&tile::LOOP)
         .attribute("variable", variable.as_str())
-        .attribute("limit", Attribute::dim(&limit))
+        .attribute("limit", Attribute::dim(&trips.limit))
         .build()?;
+    context.in_region(outer, 0, |context| iteration(context, op, &parts, &Dim::symbol(&variable)))?;
+    if let (Some(length), Some(count)) = (&length, &parts.count) {
+        set_register(context, length, count)?;
+    }
+    if let (Some(wants_more), Some(count)) = (&trips.wants_more, &parts.count) {
+        refuse_overflow(context, wants_more, count, &parts.keep_going, trips.maximum)?;
+    }
+    Ok(())
+}
+
+fn iteration(context: &mut LoweringContext, op: OpId, parts: &Loop, index: &Dim) -> Result<(), String> {
     let block = context.source.entry(op, 0);
     let arguments = context.source.block(block).arguments.clone();
-    context.in_region(outer, 0, |context| {
-        let condition = context.value(&keep_going)?;
-        context.builder().op(&tile::BREAK_UNLESS).operand(condition).build()?;
-        let index = Dim::symbol(&variable);
-        let counter = context.host_buffer(Element::I64, &[])?;
-        let name = context.value(&counter)?;
-        context
-            .builder()
-            .op(&tile::STORE_EXPRESSION)
-            .operand(name)
-            .attribute("value", Attribute::dim(&index))
-            .build()?;
-        let given = [counter, keep_going.clone()].into_iter().chain(carried.iter().cloned());
-        for (argument, view) in arguments.iter().zip(given) {
-            // Some exporters give the counter or the condition a dimension of 1.
-            let dims = context.ty(*argument)?.shape.to_vec();
-            let view = if view.dims == dims {
-                view
-            } else {
-                view.reshape(&dims).ok_or("a loop argument has another shape")?
-            };
-            context.views.insert(*argument, view);
-        }
-        context.lower_block(block);
-        let values = yielded(context, block);
-        stack(context, &values[1 + carried.len()..], &scanned, &index)?;
-        let condition = scalar(&context.view(values[0])?)?;
-        let mut places = carried.clone();
-        places.push(keep_going.clone());
-        // The condition moves with the carried values: it may be read from one.
-        let mut all = values[1..1 + carried.len()].to_vec();
-        all.push(values[0]);
-        context.views.insert(values[0], condition);
-        carry(context, &all, &places)
-    })
+    let condition = context.value(&parts.keep_going)?;
+    context.builder().op(&tile::BREAK_UNLESS).operand(condition).build()?;
+    let counter = context.host_buffer(Element::I64, &[])?;
+    store_expression(context, &counter, index)?;
+    let given = [counter, parts.keep_going.clone()].into_iter().chain(parts.carried.iter().cloned());
+    for (argument, view) in arguments.iter().zip(given) {
+        // Some exporters give the counter or the condition a dimension of 1.
+        let dims = context.ty(*argument)?.shape.to_vec();
+        let reshaped = if view.dims == dims { Some(view) } else { view.reshape(&dims) };
+        context.views.insert(*argument, reshaped.ok_or("a loop argument has another shape")?);
+    }
+    context.lower_block(block);
+    let values = yielded(context, block);
+    stack(context, &values[1 + parts.carried.len()..], &parts.scanned, index)?;
+    let condition = scalar(&context.view(values[0])?)?;
+    let mut places = parts.carried.clone();
+    places.push(parts.keep_going.clone());
+    // The condition moves with the carried values: it may be read from one.
+    let mut all = values[1..1 + parts.carried.len()].to_vec();
+    all.push(values[0]);
+    context.views.insert(values[0], condition);
+    carry(context, &all, &places)?;
+    match &parts.count {
+        Some(count) => store_expression(context, count, &(index + &Dim::Known(1))),
+        None => Ok(()),
+    }
+}
+
+/// A loop that wants to go on where its scanned results are full is a run error: a register that holds only 0 is set to 1.
+fn refuse_overflow(
+    context: &mut LoweringContext,
+    wants_more: &View,
+    count: &View,
+    keep_going: &View,
+    maximum: i64,
+) -> Result<(), String> {
+    let is_full = context.host_buffer(Element::Bool, &[])?;
+    let full = context.scalar(Element::I64, maximum as f64)?;
+    context.host_binary("eq", &is_full, count, &full)?;
+    context.host_binary("and", &is_full, &is_full, keep_going)?;
+    context.host_binary("and", &is_full, &is_full, wants_more)?;
+    let number = context.host_cast(&is_full, Element::I64)?;
+    let register = context.new_symbol("loop_overflow");
+    context.declare_register(&register, 0, 0, "scratch")?;
+    set_register(context, &register, &number)
 }
 
 fn scan(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

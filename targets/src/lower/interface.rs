@@ -25,6 +25,9 @@ use tilewright_ir::types::{TensorType, Type};
 const ARGUMENTS: &str = "arg_attrs";
 const RESULTS: &str = "res_attrs";
 
+/// Most iterations whose results a loop may stack when nothing says how many there are.
+const LOOP_LENGTH_MAX: i64 = 1024;
+
 /// What is left to do at the end: results, in order, and where each has to be.
 pub(super) struct Ends(Vec<(ValueId, View)>);
 
@@ -61,7 +64,34 @@ pub(super) fn symbol_ranges(
         };
         ranges.insert(&name, minimum, maximum);
     }
+    for name in counted_symbols(module, function) {
+        if ranges.get(&name).is_none() {
+            let (minimum, maximum) = options.symbols.get(&*name).copied().unwrap_or((0, LOOP_LENGTH_MAX));
+            ranges.insert(&name, minimum, maximum);
+        }
+    }
     Ok(ranges)
+}
+
+/// The symbols that loops give to the lengths of their scanned results: known only when a loop is done.
+fn counted_symbols(module: &Module, function: OpId) -> BTreeSet<Arc<str>> {
+    let mut symbols = BTreeSet::new();
+    module.walk(function, &mut |op| {
+        if module.op(op).def == &core::LOOP {
+            let carried = module.operands_at(op, 2).len();
+            let scanned = &module.op(op).results[carried..];
+            let lengths =
+                scanned.iter().filter_map(|value| module.tensor(*value)?.shape.first()?.as_symbol());
+            symbols.extend(lengths.cloned());
+        }
+    });
+    for argument in &module.block(module.entry(function, 0)).arguments {
+        let dims = module.tensor(*argument).into_iter().flat_map(|ty| &ty.shape);
+        dims.filter_map(Dim::as_symbol).for_each(|name| {
+            symbols.remove(name);
+        });
+    }
+    symbols
 }
 
 /// The range of a growing state's past length under a context window: past + new may reach the window.
@@ -165,8 +195,10 @@ pub(super) fn declare(
     let module = context.source;
     let ranges: Vec<(Arc<str>, (i64, i64))> =
         context.ranges.iter().map(|(name, range)| (name.clone(), range)).collect();
+    context.counted = counted_symbols(module, function);
     for (name, (minimum, maximum)) in ranges {
-        context.declare_register(&name, minimum, maximum, "bound")?;
+        let role = if context.counted.contains(&name) { "scratch" } else { "bound" };
+        context.declare_register(&name, minimum, maximum, role)?;
     }
     let pairs = if options.context_window.is_some() { state_pairs(module, function) } else { Vec::new() };
     let results = results(module, function);
