@@ -82,6 +82,8 @@ pub struct CompileOptions {
     pub require_target: bool,
     /// Rule files beyond the session's.
     pub rule_files: Vec<PathBuf>,
+    /// Round activations to int8 where the model's nodes permit it, as ONNX Runtime does.
+    pub int8_activations: bool,
     /// Keep a report of the rules that fired.
     pub explain: bool,
     /// Write every level into this folder.
@@ -164,7 +166,7 @@ impl Session {
         let target = self.target(&options.target).map_err(one)?;
         let mut phases = Vec::new();
         let start = Instant::now();
-        let imported = self.import(source, &options.bindings)?;
+        let imported = self.import(source, &options.bindings, options.int8_activations)?;
         phases.push(("import", start.elapsed()));
         let function = main_function(&imported.module)?;
         let signature = Signature::of(&imported.module, function);
@@ -223,9 +225,10 @@ impl Session {
         &self,
         source: &Source,
         bindings: &BTreeMap<String, i64>,
+        int8_activations: bool,
     ) -> Result<import::Imported, Diagnostics> {
         let bindings = bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect();
-        let options = import::Options { bindings, ..Default::default() };
+        let options = import::Options { bindings, int8_activations, ..Default::default() };
         match source {
             Source::Onnx(path) => import::onnx::import(path, &options),
             Source::StandardInput => {

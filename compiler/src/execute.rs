@@ -14,8 +14,11 @@ use tilewright_ir::types::Type;
 
 /// Where to run.
 pub enum On<'a> {
-    /// The reference evaluator, on core IR as imported.
-    Reference,
+    /// The reference evaluator, on core IR as imported; activations are rounded to int8 where nodes permit it, if asked for.
+    Reference {
+        /// As [`CompileOptions::int8_activations`].
+        int8_activations: bool,
+    },
     /// A target, by these options; symbols are bound from the inputs' shapes.
     Target(&'a CompileOptions),
 }
@@ -30,7 +33,11 @@ pub fn execute(
     inputs: &[Tensor],
     on: &On,
 ) -> Result<Vec<Tensor>, Diagnostics> {
-    let imported = session.import(source, &BTreeMap::new())?;
+    let int8_activations = match on {
+        On::Reference { int8_activations } => *int8_activations,
+        On::Target(options) => options.int8_activations,
+    };
+    let imported = session.import(source, &BTreeMap::new(), int8_activations)?;
     let function = imported
         .module
         .functions()
@@ -40,7 +47,7 @@ pub fn execute(
     let signature = Signature::of(&imported.module, function);
     let bindings = bind(&signature.inputs, inputs)?;
     match on {
-        On::Reference => {
+        On::Reference { .. } => {
             let name = imported.module.symbol_name(function).unwrap_or("main");
             evaluate::run_with(&imported.module, name, inputs, &bindings)
                 .map_err(|error| vec![Diagnostic::error(Location::name(&error.location), error.to_string())])

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// Fix symbolic dimensions, such as batch=1,seq=32
     #[arg(long, value_name = "NAME=VALUE,...", value_delimiter = ',')]
     bind: Vec<String>,
+    /// Round activations to int8 where the model's nodes permit it, as ONNX Runtime does
+    #[arg(long)]
+    int8_activations: bool,
     /// Print where ops came from
     #[arg(long)]
     mlir_print_debuginfo: bool,
@@ -32,7 +35,7 @@ pub(crate) struct Arguments {
 /// Imports and prints.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let source = Source::open(&arguments.model)?;
-    let imported = session.import(&source, &parse_bindings(&arguments.bind)?)?;
+    let imported = session.import(&source, &parse_bindings(&arguments.bind)?, arguments.int8_activations)?;
     crate::render::print_all(&imported.diagnostics, &[]);
     let options = PrintOptions {
         locations: arguments.mlir_print_debuginfo,

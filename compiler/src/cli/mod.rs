@@ -89,6 +89,9 @@ pub(crate) struct CompileArguments {
     /// Fail when any op would run on the host
     #[arg(long)]
     pub(crate) require_target: bool,
+    /// Round activations to int8 where the model's nodes permit it (MatMulNBits with accuracy_level 4), as ONNX Runtime does
+    #[arg(long)]
+    pub(crate) int8_activations: bool,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -181,6 +184,7 @@ impl CompileArguments {
                 context_window: self.context_window,
             },
             require_target: self.require_target,
+            int8_activations: self.int8_activations,
             rule_files: self.rules.clone(),
             threads: self.threads,
             ..CompileOptions::default()
