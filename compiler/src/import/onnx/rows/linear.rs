@@ -8,7 +8,6 @@ use super::super::table::{Row, microsoft, since, standard};
 use std::collections::BTreeSet;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
-use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
 
 type Made = Outcome<Vec<Operand>>;
@@ -16,34 +15,14 @@ type Made = Outcome<Vec<Operand>>;
 pub(super) static ROWS: &[Row] = &[
     since(12, "Einsum", einsum),
     standard("Gemm", gemm),
-    standard("MatMul", matmul),
+    standard("MatMul", |node| {
+        let (a, b) = (node.value(0)?, node.value(1)?);
+        let y = node.matmul(a, b)?;
+        node.one(y)
+    }),
     microsoft("FusedMatMul", fused_matmul),
     microsoft("TransposeMatMul", fused_matmul),
 ];
-
-fn matmul(node: &mut NodeContext) -> Made {
-    let (mut a, b) = (node.value(0)?, node.value(1)?);
-    if node.importer.options.int8_activations
-        && let Some((k, block)) = four_bit_blocks(node, b)
-    {
-        a = super::microsoft::rounded_in_blocks(node, a, k, block)?;
-    }
-    let y = node.matmul(a, b)?;
-    node.one(y)
-}
-
-/// `k` and the block of a 4-bit weight `[k, n]` that is dequantised in blocks along `k`: ONNX Runtime runs its product as
-/// MatMulNBits with `accuracy_level` 4.
-fn four_bit_blocks(node: &NodeContext, weight: ValueId) -> Option<(i64, i64)> {
-    let module = &node.module;
-    let op = module.producer_of(weight, &core::DEQUANTIZE)?;
-    let storage = module.tensor(module.operand_at(op, 0)?)?;
-    let int = |name: &str| module.op(op).attributes.get(name).and_then(|value| value.as_int());
-    let block = int("block").filter(|block| *block >= 16)?;
-    let is_four_bit = matches!(storage.element, Element::I4 | Element::U4);
-    let along_k = int("axis").unwrap_or(1) == 0;
-    (is_four_bit && along_k && storage.rank() == 2).then(|| Some((storage.shape[0].known()?, block)))?
-}
 
 fn gemm(node: &mut NodeContext) -> Made {
     let (mut a, mut b) = (node.value(0)?, node.value(1)?);
