@@ -217,3 +217,81 @@ pub fn disassemble(program: &Program, options: Options) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Element;
+    use crate::stream::ProgramBuilder;
+
+    fn program() -> Program {
+        let mut builder = ProgramBuilder::new("decode", 1);
+        let past = builder.bound_register("past_seq", 0, 63);
+        let counter = builder.scratch_register(64);
+        let (past, i) = (Expression::register(past), Expression::register(counter));
+        let x = View {
+            space: Space::Sram,
+            element: Element::F32,
+            base_bytes: i.times(128).plus_constant(0x400),
+            dims: vec![Extent::bounded(32, past.minus(&i).plus_constant(1)), 64.into()],
+            strides: vec![64, 1],
+        };
+        builder.input("x", View::contiguous(Space::Io, Element::I64, 0, [0u32; 0]));
+        builder.space_bytes(Space::Sram, 0x4000);
+        let (x, end) = (builder.view(x), builder.expression(past.plus_constant(1)));
+        builder.push(Command::LoopBegin { register: counter, end, step: 32 });
+        builder.location("/model/norm");
+        let (engine, kind) = (Engine::Vector, NormalizeKind::Rms);
+        builder.push(Command::Normalize {
+            engine,
+            kind,
+            destination: x,
+            x,
+            gain: None,
+            bias: None,
+            epsilon: 1e-5,
+        });
+        builder.location("");
+        builder.push(Command::LoopEnd {});
+        builder.push(Command::Target { opcode: 0x81, payload: vec![1, 0xab].into() });
+        builder.finish()
+    }
+
+    #[test]
+    fn programs_read_like_this() {
+        let view = "sram[0x400 + 0x80*r1] f32<min(32, 1 + past_seq - r1)x64:64,1>";
+        let expected = format!(
+            "program decode  chunk 1\n\
+             space sram 16384 bytes\n\
+             register past_seq 0..63\n\
+             scratch register r1 0..64\n\
+             input x io[0x0] i64<>\n\
+             loop_begin register=r1 end=1 + past_seq step=32\n  \
+             normalize vector kind=rms destination={view} x={view} gain=none bias=none epsilon=1e-5   ; /model/norm\n\
+             loop_end\n\
+             target opcode=0x81 payload=01ab\n\
+             end\n"
+        );
+        assert_eq!(disassemble(&program(), Options::default()), expected);
+        let bare = disassemble(&program(), Options { offsets: true, hexdump: true, without_locations: true });
+        assert!(
+            bare.ends_with("    23: 81 02 00 01 ab  target opcode=0x81 payload=01ab\n    28: 00  end\n"),
+            "{bare}"
+        );
+        assert!(!bare.contains("/model/norm"));
+    }
+
+    #[test]
+    fn programs_survive_the_wire() {
+        let mut program = program();
+        let (bytes, symbols) = (program.encode(), program.encode_symbols());
+        let mut back = Program::decode(&bytes).expect("what was encoded decodes");
+        back.decode_symbols(&symbols).expect("what was encoded decodes");
+        assert_eq!(back, program);
+        for length in 0..bytes.len() {
+            assert!(Program::decode(&bytes[..length]).is_err(), "cut to {length} bytes");
+        }
+        program.symbols.clear();
+        assert_eq!(Program::decode(&bytes), Ok(program));
+    }
+}

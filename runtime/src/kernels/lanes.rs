@@ -339,10 +339,13 @@ pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut 
             let mask = (1u8 << bits) - 1;
             let (start, shift) = source.locate(offset);
             if bits == 4 && stride == 1 && shift == 0 {
-                for (pair, &byte) in lanes.chunks_mut(2).zip(&source.bytes[start..]) {
-                    for (lane, code) in pair.iter_mut().zip([byte & 0xf, byte >> 4]) {
-                        *lane = $convert(code);
+                // Codes first, numbers then: the second loop has vector instructions.
+                let mut codes = [0u8; 32];
+                for (lanes, bytes) in lanes.chunks_mut(32).zip(source.bytes[start..].chunks(16)) {
+                    for (pair, &byte) in codes.chunks_exact_mut(2).zip(bytes) {
+                        (pair[0], pair[1]) = (byte & 0xf, byte >> 4);
                     }
+                    lanes.iter_mut().zip(&codes).for_each(|(lane, &code)| *lane = $convert(code));
                 }
                 return;
             }

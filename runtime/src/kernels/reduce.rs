@@ -13,15 +13,11 @@ pub(crate) const WAYS: usize = 16;
 
 /// Adds partial sums: the upper half to the lower, until one is left.
 #[inline(always)]
-pub(crate) fn fold_lanes<L: Lane>(mut partial: [L; WAYS]) -> L {
-    let mut count = WAYS / 2;
-    while count > 0 {
-        for index in 0..count {
-            partial[index] = partial[index].add(partial[index + count]);
-        }
-        count /= 2;
-    }
-    partial[0]
+pub(crate) fn fold_lanes<L: Lane>(partial: [L; WAYS]) -> L {
+    let eight: [L; 8] = std::array::from_fn(|index| partial[index].add(partial[index + 8]));
+    let four: [L; 4] = std::array::from_fn(|index| eight[index].add(eight[index + 4]));
+    let two: [L; 2] = std::array::from_fn(|index| four[index].add(four[index + 2]));
+    two[0].add(two[1])
 }
 
 /// Sum of a row in [`WAYS`] interleaved partial sums.
