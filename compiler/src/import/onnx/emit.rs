@@ -395,10 +395,26 @@ impl Emitter {
         self.make(def, |op| op.operand(x).attribute("axis", axis))
     }
 
-    /// Matrix product with numpy's batch rules; inner dimensions are made equal.
+    /// Matrix product with numpy's batch rules, vectors included; inner dimensions are made equal.
     pub(crate) fn matmul(&mut self, a: ValueId, b: ValueId) -> Outcome<ValueId> {
         self.matmul_dims(a, b)?;
-        self.make(&core::MATMUL, |op| op.operands(&[a, b]))
+        let one = Dim::Known(1);
+        let (left, right) = (self.shape(a), self.shape(b));
+        let row = if left.len() == 1 { self.reshape(a, &[one.clone(), left[0].clone()])? } else { a };
+        let column = if right.len() == 1 { self.reshape(b, &[right[0].clone(), one])? } else { b };
+        let y = self.make(&core::MATMUL, |op| op.operands(&[row, column]))?;
+        if left.len() > 1 && right.len() > 1 {
+            return Ok(y);
+        }
+        // The axis that a vector lent is taken away again.
+        let mut shape = self.shape(y).to_vec();
+        if right.len() == 1 {
+            shape.pop();
+        }
+        if left.len() == 1 {
+            shape.remove(shape.len() - if right.len() == 1 { 1 } else { 2 });
+        }
+        self.reshape(y, &shape)
     }
 
     /// Makes the dimensions of a matrix product fit.

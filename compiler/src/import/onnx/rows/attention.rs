@@ -228,19 +228,21 @@ fn attention(node: &mut NodeContext) -> Made {
         None => None,
     };
     let (left, right) = (node.int("left_window_size", -1)?, node.int("right_window_size", -1)?);
-    // The core op aligns at the end. Without a past ONNX aligns at the start, which is the same for a square.
+    let right = if rule.causal && right < 0 { 0 } else { right };
+    let lengths = node.optional_value(6)?;
+    // The core op aligns at the end. Without a past ONNX aligns at the start, which is the same for a square; with lengths of an outer
+    // cache each batch ends where its valid keys do.
     let offset = past.clone().unwrap_or(Dim::Known(0));
-    let is_aligned = t == &offset + &s;
-    if left >= 0 && right < 0 && is_aligned {
-        rule.window = left.saturating_add(1);
+    let is_aligned = lengths.is_none() && t == &offset + &s;
+    if is_aligned && (right == 0 || (left < 0 && right < 0)) {
+        rule.causal = right == 0;
+        rule.window = if left >= 0 { left.saturating_add(1) } else { -1 };
     } else if left >= 0 || right >= 0 {
-        mask = Some(window_mask(node, mask, (&s, &t, &offset), left, right)?);
-    }
-    if rule.causal && !is_aligned {
         rule.causal = false;
-        mask = Some(window_mask(node, mask, (&s, &t, &offset), -1, 0)?);
+        let start = first_position(node, lengths, &offset, &s)?;
+        mask = Some(window_mask(node, mask, (&s, &t), start, left, right)?);
     }
-    if let Some(lengths) = node.optional_value(6)? {
+    if let Some(lengths) = lengths {
         mask = Some(length_mask(node, mask, lengths, &t)?);
     }
     let y = attend(node, &heads, &rule, mask, None)?;
@@ -292,18 +294,34 @@ pub(super) fn also_keep(node: &mut NodeContext, mask: Option<ValueId>, keep: Val
     node.select(keep, mask, hidden)
 }
 
-/// Query i, at position i + offset, sees keys from `left` before to `right` after; -1 for no limit.
+/// The position of the first query: a number, or one per batch as `[b, 1, 1, 1]`.
+fn first_position(
+    node: &mut NodeContext,
+    lengths: Option<ValueId>,
+    offset: &Dim,
+    queries: &Dim,
+) -> Outcome<ValueId> {
+    let Some(lengths) = lengths else { return node.size(offset) };
+    let lengths = node.cast(lengths, Element::I64)?;
+    let queries = node.size(queries)?;
+    let start = node.sub(lengths, queries)?;
+    let one = Dim::Known(1);
+    let batch = node.shape(start).first().cloned().unwrap_or(one.clone());
+    node.reshape(start, &[batch, one.clone(), one.clone(), one])
+}
+
+/// Query i, at position start + i, sees keys from `left` before to `right` after; -1 for no limit.
 fn window_mask(
     node: &mut NodeContext,
     mut mask: Option<ValueId>,
-    (s, t, offset): (&Dim, &Dim, &Dim),
+    (s, t): (&Dim, &Dim),
+    start: ValueId,
     left: i64,
     right: i64,
 ) -> Outcome<ValueId> {
     let shape = [s.clone(), t.clone()];
     let (rows, keys) = (node.iota(Element::I64, &shape, 0)?, node.iota(Element::I64, &shape, 1)?);
-    let offset = node.size(offset)?;
-    let rows = node.add(rows, offset)?;
+    let rows = node.add(rows, start)?;
     for (limit, predicate, sign) in [(right, "le", 1), (left, "ge", -1)] {
         if limit >= 0 {
             let distance = node.ints(Element::I64, &[], &[limit.saturating_mul(sign)])?;

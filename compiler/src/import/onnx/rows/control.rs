@@ -71,8 +71,7 @@ fn branch(node: &mut NodeContext) -> Made {
         node.close_region(&values)?;
     }
     let mut results = Vec::new();
-    for output in 0..count {
-        let (a, b) = (&types[0][output], &types[1][output]);
+    for (output, (a, b)) in types[0].iter().zip(&types[1]).enumerate() {
         if a.element != b.element || a.rank() != b.rank() {
             return Err(Fault::unsupported(
                 format!("branches give {a} and {b} for output {output}"),

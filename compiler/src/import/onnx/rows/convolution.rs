@@ -148,15 +148,12 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
     let (x, weight, bias) = (node.value(0)?, node.value(1)?, node.optional_value(2)?);
     let (kernel, spatial) = (kernel_of(node, weight)?, spatial_of(node, x)?);
     let rank = spatial.len();
-    let auto = node.text("auto_pad", "NOTSET")?;
-    if node.has("output_shape") || auto.starts_with("SAME") {
-        return Err(Fault::unsupported(
-            "'output_shape' and 'auto_pad' are not supported",
-            "give 'pads' and 'output_padding'",
-        ));
+    let mut window = window(node, &spatial, &kernel)?;
+    let mut output = node.ints_attribute("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
+    if output.len() != rank || output.iter().any(|pad| !(0..1 << 31).contains(pad)) {
+        return Err(Fault::model(format!("attribute 'output_padding' = {output:?} must hold {rank} sizes")));
     }
-    let window = window(node, &spatial, &kernel)?;
-    let output = node.ints_attribute("output_padding")?.map_or(vec![0; rank], <[i64]>::to_vec);
+    pads_of_output(node, &mut window, &spatial, &kernel, &mut output)?;
     let groups = node.int("group", 1)?;
     node.equate("channels of input and weight differ", &node.dim(x, 1), &node.dim(weight, 0))?;
     let y = node.make(&core::CONV_TRANSPOSE, |op| {
@@ -170,6 +167,45 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
             .attribute("output_pads", output)
     })?;
     node.one(y)
+}
+
+/// Padding of a transposed convolution whose output's size is asked for.
+fn pads_of_output(
+    node: &NodeContext,
+    window: &mut Window,
+    spatial: &[Dim],
+    kernel: &[i64],
+    output: &mut [i64],
+) -> Outcome<()> {
+    let auto = node.text("auto_pad", "NOTSET")?;
+    let asked = node.ints_attribute("output_shape")?;
+    if asked.is_none() && !auto.starts_with("SAME") {
+        return Ok(());
+    }
+    for axis in 0..spatial.len() {
+        let dim = spatial[axis].known().ok_or_else(|| {
+            Fault::unsupported(
+                format!("the output's size needs a known dimension, found {}", spatial[axis]),
+                "bind it",
+            )
+        })?;
+        let stride = window.strides[axis];
+        let size = match asked {
+            // Some exporters give batch and channels as well.
+            Some(asked) => asked.iter().rev().nth(spatial.len() - 1 - axis).copied().unwrap_or(0),
+            None => dim * stride,
+        };
+        let extent = (kernel[axis] - 1) * window.dilations[axis] + 1;
+        let full = stride.checked_mul(dim - 1).and_then(|span| span.checked_add(output[axis] + extent));
+        let surplus = full.map_or(0, |full| full.saturating_sub(size));
+        // An output larger than the input reaches is filled up at its end.
+        output[axis] = output[axis].saturating_sub(surplus.min(0));
+        let total = surplus.max(0);
+        let (less, more) = (total / 2, total - total / 2);
+        let (low, high) = if auto == "SAME_UPPER" { (less, more) } else { (more, less) };
+        (window.low[axis], window.high[axis]) = (low, high);
+    }
+    Ok(())
 }
 
 fn pool(node: &mut NodeContext, function: &'static str) -> Made {

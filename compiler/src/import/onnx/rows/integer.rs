@@ -78,6 +78,7 @@ fn matmul_integer_to_float(node: &mut NodeContext) -> Made {
 /// Scales an exact sum and stores it: saturate(round(sum * factor) + zero).
 fn requantize(node: &mut NodeContext, sum: ValueId, factor: ValueId, zero: ValueId) -> Outcome<ValueId> {
     let sum = node.cast(sum, Element::F32)?;
+    let factor = node.cast(factor, Element::F32)?;
     let scaled = node.mul(sum, factor)?;
     let one = node.scalar(Element::F32, 1.0)?;
     let element = node.element(zero);

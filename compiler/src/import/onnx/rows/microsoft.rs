@@ -170,16 +170,13 @@ fn multi_head_attention(node: &mut NodeContext) -> Made {
         let x = hidden.ok_or_else(|| {
             Fault::unsupported("packed inputs are not supported", "give query, key and value apart")
         })?;
-        parts.push(if node.rank(x) == 3 {
-            x
-        } else if node.rank(x) == 4 && at > 0 {
-            x
-        } else {
+        if node.rank(x) != 3 && (at == 0 || node.rank(x) != 4) {
             return Err(Fault::unsupported(
                 "packed inputs are not supported",
                 "give query, key and value apart",
             ));
-        });
+        }
+        parts.push(x);
     }
     if let Some(bias) = node.optional_value(3)? {
         let mut start = Dim::Known(0);

@@ -280,7 +280,8 @@ fn space_to_depth(node: &mut NodeContext) -> Made {
     let (height, width) = (split(&shape[2])?, split(&shape[3])?);
     let apart = [shape[0].clone(), shape[1].clone(), height.clone(), b.clone(), width.clone(), b.clone()];
     let y = node.reshape(x, &apart)?;
-    let y = node.transpose(y, &[0, 3, 5, 1, 2, 4])?;
+    let is_column_first = node.text("mode", "DCR")? == "CRD";
+    let y = node.transpose(y, if is_column_first { &[0, 1, 3, 5, 2, 4] } else { &[0, 3, 5, 1, 2, 4] })?;
     let depth = &shape[1] * &Dim::Known(block.saturating_mul(block));
     let y = node.reshape(y, &[shape[0].clone(), depth, height, width])?;
     node.one(y)

@@ -8,6 +8,7 @@ use super::super::operand::Operand;
 use super::super::table::{Row, microsoft, since, standard};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
 use tilewright_ir::op_def::OpDef;
 
@@ -17,6 +18,7 @@ pub(super) static ROWS: &[Row] = &[
     standard("BatchNormalization", batch_normalization),
     standard("Dropout", dropout),
     since(18, "GroupNormalization", group_normalization),
+    standard("Hardmax", hardmax),
     standard("InstanceNormalization", instance_normalization),
     since(17, "LayerNormalization", |node| normalization(node, false)),
     standard("LogSoftmax", |node| softmax(node, &core::LOG_SOFTMAX)),
@@ -39,7 +41,33 @@ fn dropout(node: &mut NodeContext) -> Made {
     if training {
         return Err(Fault::unsupported("training mode is not supported", "export the model for inference"));
     }
-    Ok(vec![node.input(0)?])
+    let x = node.input(0)?;
+    if !node.wants(1) {
+        return Ok(vec![x]);
+    }
+    let kept = node.ints(Element::Bool, &[], &[1])?;
+    let mask = node.broadcast(kept, x.shape())?;
+    Ok(vec![x, node.operand(mask)])
+}
+
+/// One at the largest element of the axis (the first of equal ones), zero elsewhere.
+fn hardmax(node: &mut NodeContext) -> Made {
+    let x = node.value(0)?;
+    let (rank, shape) = (node.rank(x), node.shape(x));
+    let axis = node.axis("axis", if node.version < 13 { 1 } else { -1 }, rank)?;
+    if node.version < 13 && axis + 1 != rank {
+        return Err(Fault::unsupported(
+            "hardmax over several axes is not supported",
+            "convert the model to opset 13",
+        ));
+    }
+    let place = node.make(&core::ARG_REDUCE, |op| {
+        op.operand(x).attribute("function", "max").attribute("axis", axis).attribute("keep_dims", true)
+    })?;
+    let places = node.iota(Element::I64, &shape, axis)?;
+    let is_largest = node.compare("eq", places, place)?;
+    let y = node.cast_like(is_largest, x)?;
+    node.one(y)
 }
 
 /// Softmax along an axis; before opset 13 over all axes from `axis` on.
@@ -78,7 +106,13 @@ fn normalization(node: &mut NodeContext, is_rms: bool) -> Made {
     let epsilon = node.float("epsilon", 1e-5)?;
     let (gain, bias) = (node.value(1)?, node.optional_value(2)?);
     let y = normalize(node, x, axis, gain, bias, epsilon, is_rms)?;
-    node.one(y)
+    if is_rms || !(node.wants(1) || node.wants(2)) {
+        return node.one(y);
+    }
+    let wide = if node.int("stash_type", 1)? == 1 { node.cast(x, Element::F32)? } else { x };
+    let axes: Vec<usize> = (axis..node.rank(x)).collect();
+    let (_, mean, inverse) = standardize(node, wide, &axes, epsilon)?;
+    node.many(&[y, mean, inverse])
 }
 
 fn normalize(
@@ -176,8 +210,13 @@ fn batch_normalization(node: &mut NodeContext) -> Made {
     node.one(y)
 }
 
-/// (x - mean) / sqrt(variance + epsilon) over axes.
-fn standardize(node: &mut NodeContext, x: ValueId, axes: &[usize], epsilon: f64) -> Outcome<ValueId> {
+/// (x - mean) / sqrt(variance + epsilon) over axes; the mean; 1 / sqrt(variance + epsilon).
+fn standardize(
+    node: &mut NodeContext,
+    x: ValueId,
+    axes: &[usize],
+    epsilon: f64,
+) -> Outcome<(ValueId, ValueId, ValueId)> {
     let mean = node.reduce(&core::REDUCE_MEAN, x, axes, true)?;
     let centered = node.sub(x, mean)?;
     let squared = node.mul(centered, centered)?;
@@ -185,7 +224,7 @@ fn standardize(node: &mut NodeContext, x: ValueId, axes: &[usize], epsilon: f64)
     let epsilon = node.scalar_like(x, epsilon)?;
     let sum = node.add(variance, epsilon)?;
     let inverse = node.unary(&core::RSQRT, sum)?;
-    node.mul(centered, inverse)
+    Ok((node.mul(centered, inverse)?, mean, inverse))
 }
 
 fn instance_normalization(node: &mut NodeContext) -> Made {
@@ -193,7 +232,7 @@ fn instance_normalization(node: &mut NodeContext) -> Made {
     let rank = node.rank(x);
     let epsilon = node.float("epsilon", 1e-5)?;
     let axes: Vec<usize> = (2..rank).collect();
-    let y = standardize(node, x, &axes, epsilon)?;
+    let (y, _, _) = standardize(node, x, &axes, epsilon)?;
     let (scale, bias) = (node.value(1)?, node.value(2)?);
     let (scale, bias) = (per_channel(node, scale, rank)?, per_channel(node, bias, rank)?);
     let y = node.mul(y, scale)?;
@@ -218,7 +257,7 @@ fn group_normalization(node: &mut NodeContext) -> Made {
     apart.extend(shape[2..].iter().cloned());
     let grouped = node.reshape(x, &apart)?;
     let axes: Vec<usize> = (2..apart.len()).collect();
-    let y = standardize(node, grouped, &axes, epsilon)?;
+    let (y, _, _) = standardize(node, grouped, &axes, epsilon)?;
     let (scale, bias) = (node.value(1)?, node.value(2)?);
     let is_per_group = node.version < 21;
     let mut y = if is_per_group { y } else { node.reshape(y, &shape)? };
@@ -234,7 +273,7 @@ fn mean_variance(node: &mut NodeContext) -> Made {
     let x = node.value(0)?;
     let axes = node.ints_attribute("axes")?.unwrap_or(&[0, 2, 3]);
     let axes: Vec<usize> = axes.iter().map(|axis| axis_of(*axis, node.rank(x))).collect::<Outcome<_>>()?;
-    let y = standardize(node, x, &axes, 1e-9)?;
+    let (y, _, _) = standardize(node, x, &axes, 1e-9)?;
     node.one(y)
 }
 
