@@ -1,3 +1,7 @@
 //! Tests of the import as a whole: models built here, mutations of them, and the optional reference folder.
 
+mod build;
+mod faults;
+mod mutations;
 mod parity;
+mod semantics;

@@ -1,0 +1,201 @@
+//! What the import makes of shapes, states, functions and subgraphs.
+
+use super::build::*;
+use crate::import::onnx::import_bytes;
+use crate::import::onnx::schema::{AttributeProto, FunctionProto, GraphProto, OperatorSetIdProto};
+use crate::import::{Imported, Options};
+use prost::Message;
+use tilewright_ir::element::Element;
+use tilewright_ir::evaluate;
+use tilewright_ir::tensor::Tensor;
+
+fn run(imported: &Imported, inputs: &[Tensor]) -> Vec<Tensor> {
+    evaluate::run(&imported.module, "main", inputs).unwrap()
+}
+
+fn vector(values: &[f64]) -> Tensor {
+    Tensor::from_floats(Element::F32, &[values.len()], values.to_vec())
+}
+
+#[test]
+fn shape_computations_leave_nothing_behind() {
+    let nodes = vec![
+        node("Shape", &["x"], &["s"], vec![]),
+        node("Gather", &["s", "zero"], &["batch"], vec![]),
+        node("Concat", &["batch", "rest"], &["shape"], vec![int("axis", 0)]),
+        node("Reshape", &["x", "shape"], &["y"], vec![]),
+    ];
+    let stored = vec![ints("zero", &[0]), ints("rest", &[-1, 4])];
+    let imported = import(&model(nodes, vec![value("x", FLOAT, &["b", "s", "8"])], &["y"], stored)).unwrap();
+    assert_eq!(op_names(&imported), ["reshape", "return"]);
+    assert_eq!(imported.outputs[0].ty.to_string(), "tensor<?x?x4xf32, [\"b\", \"2*s\"]>");
+}
+
+#[test]
+fn a_dimension_used_as_data_becomes_an_op() {
+    let nodes = vec![
+        node("Shape", &["x"], &["s"], vec![]),
+        node("Cast", &["s"], &["f"], vec![int("to", 1)]),
+        node("Add", &["f", "f"], &["y"], vec![]),
+    ];
+    let imported = import(&model(nodes, vec![value("x", FLOAT, &["n", "3"])], &["y"], vec![])).unwrap();
+    assert!(op_names(&imported).contains(&"size"));
+    let y = run(&imported, &[Tensor::splat(Element::F32, &[5, 3], 0.0)]);
+    assert_eq!(y[0].floats(), [10.0, 6.0]);
+}
+
+#[test]
+fn symbols_that_must_be_equal_become_one() {
+    let inputs =
+        vec![value("past", FLOAT, &["p"]), value("new", FLOAT, &["s"]), value("mask", FLOAT, &["total"])];
+    let nodes = vec![
+        node("Concat", &["past", "new"], &["all"], vec![int("axis", 0)]),
+        node("Add", &["all", "mask"], &["y"], vec![]),
+    ];
+    let imported = import(&model(nodes, inputs, &["y"], vec![])).unwrap();
+    assert_eq!(imported.assumptions.len(), 1);
+    assert_eq!(&*imported.assumptions[0].symbol, "total");
+    assert_eq!(imported.assumptions[0].equals.to_string(), "p + s");
+    assert_eq!(imported.inputs[2].ty.to_string(), "tensor<?xf32, [\"p + s\"]>");
+}
+
+#[test]
+fn bound_dimensions_are_numbers_and_unknown_ones_a_warning() {
+    let model = model(
+        vec![node("Relu", &["x"], &["y"], vec![])],
+        vec![value("x", FLOAT, &["b", "s + 1"])],
+        &["y"],
+        vec![],
+    );
+    let bindings = [("s".into(), 31), ("t".into(), 1)].into_iter().collect();
+    let options = Options { bindings, ..Options::default() };
+    let imported = import_bytes(model.encode_to_vec().into(), &options).unwrap();
+    assert_eq!(imported.outputs[0].ty.to_string(), "tensor<?x32xf32, [\"b\"]>");
+    assert!(imported.diagnostics[0].to_string().contains("no dimension 't'"), "{:?}", imported.diagnostics);
+}
+
+#[test]
+fn states_are_tied_by_name() {
+    let inputs = vec![value("past_key_values.0.key", FLOAT, &["p"]), value("x", FLOAT, &["s"])];
+    let nodes =
+        vec![node("Concat", &["past_key_values.0.key", "x"], &["present.0.key"], vec![int("axis", 0)])];
+    let imported = import(&model(nodes, inputs, &["present.0.key"], vec![])).unwrap();
+    assert_eq!(imported.inputs[0].state.as_deref(), Some("present.0.key"));
+    assert_eq!(imported.outputs[0].state.as_deref(), Some("past_key_values.0.key"));
+    assert_eq!(imported.inputs[1].state, None);
+}
+
+#[test]
+fn functions_take_attributes_defaults_and_leave_out_inputs() {
+    let reference = |name: &str, to: &str, kind: i32| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(kind),
+        ref_attr_name: Some(to.into()),
+        ..AttributeProto::default()
+    };
+    let factor = AttributeProto {
+        name: Some("factor".into()),
+        r#type: Some(1),
+        f: Some(3.0),
+        ..AttributeProto::default()
+    };
+    let scaled = FunctionProto {
+        name: Some("Scaled".into()),
+        domain: Some("own".into()),
+        input: vec!["a".into(), "low".into()],
+        output: vec!["c".into()],
+        attribute_proto: vec![factor.clone()],
+        node: vec![
+            node("Constant", &[], &["k"], vec![reference("value_float", "factor", 1)]),
+            node("Mul", &["a", "k"], &["m"], vec![]),
+            node("Clip", &["m", "low"], &["c"], vec![]),
+        ],
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(13) }],
+        ..FunctionProto::default()
+    };
+    let call = |output: &str, attributes: Vec<AttributeProto>| {
+        let mut call = node("Scaled", &["x"], &[output], attributes);
+        call.domain = Some("own".into());
+        call
+    };
+    let mut model = model(
+        vec![call("y", vec![]), call("z", vec![AttributeProto { f: Some(-1.0), ..factor }])],
+        vec![value("x", FLOAT, &["2"])],
+        &["y", "z"],
+        vec![],
+    );
+    model.functions.push(scaled.clone());
+    let outputs = run(&import(&model).unwrap(), &[vector(&[1.0, -2.0])]);
+    assert_eq!((outputs[0].floats(), outputs[1].floats()), (vec![3.0, -6.0], vec![-1.0, 2.0]));
+    // A function that calls itself has no end.
+    let mut endless = scaled;
+    endless.node = vec![call("c", vec![])];
+    endless.node[0].input = vec!["a".into()];
+    model.functions = vec![endless];
+    assert!(report(&model).contains("function 'Scaled' calls itself"));
+}
+
+#[test]
+fn a_loop_of_data_dependent_length_has_a_symbol_of_its_own() {
+    let body = GraphProto {
+        name: Some("body".into()),
+        input: vec![value("i", INT64, &[]), value("go", BOOL, &[]), value("v", FLOAT, &["2"])],
+        output: vec![value("go", BOOL, &[]), value("next", FLOAT, &["2"]), value("seen", FLOAT, &["2"])],
+        node: vec![
+            node("Add", &["v", "x"], &["next"], vec![]),
+            node("Identity", &["next"], &["seen"], vec![]),
+        ],
+        ..GraphProto::default()
+    };
+    let nodes = vec![node("Loop", &["n", "", "x"], &["last", "all"], vec![graph("body", body)])];
+    let inputs = vec![value("n", INT64, &[]), value("x", FLOAT, &["2"])];
+    let imported = import(&model(nodes, inputs, &["last", "all"], vec![])).unwrap();
+    assert_eq!(imported.outputs[1].ty.to_string(), "tensor<?x2xf32, [\"all_0\"]>");
+    for rounds in [0, 3] {
+        let n = Tensor::from_ints(Element::I64, &[], vec![rounds]);
+        let outputs = run(&imported, &[n, vector(&[1.0, 2.0])]);
+        assert_eq!(outputs[0].floats(), [(rounds + 1) as f64, (2 * (rounds + 1)) as f64]);
+        assert_eq!(outputs[1].shape, [rounds as usize, 2]);
+    }
+}
+
+#[test]
+fn unsorted_nodes_and_initializers_as_outputs_are_fine() {
+    let nodes = vec![node("Relu", &["a"], &["y"], vec![]), node("Add", &["x", "w"], &["a"], vec![])];
+    let stored = vec![floats("w", &[2], &[1.0, -5.0])];
+    let imported = import(&model(nodes, vec![value("x", FLOAT, &["2"])], &["y", "w"], stored)).unwrap();
+    let outputs = run(&imported, &[vector(&[1.0, 2.0])]);
+    assert_eq!((outputs[0].floats(), outputs[1].floats()), (vec![2.0, 0.0], vec![1.0, -5.0]));
+}
+
+#[test]
+fn an_input_with_a_default_stays_one_on_request() {
+    let inputs = vec![value("x", FLOAT, &["2"]), value("w", FLOAT, &["2"])];
+    let model = model(
+        vec![node("Add", &["x", "w"], &["y"], vec![])],
+        inputs,
+        &["y"],
+        vec![floats("w", &[2], &[1.0, 2.0])],
+    );
+    assert_eq!(import(&model).unwrap().inputs.len(), 1);
+    let options = Options { keep_default_inputs: ["w".to_string()].into(), ..Options::default() };
+    assert_eq!(import_bytes(model.encode_to_vec().into(), &options).unwrap().inputs.len(), 2);
+}
+
+#[test]
+fn weights_are_not_copied() {
+    let weight = floats("w", &[64, 64], &vec![0.5; 4096]);
+    let model = model(
+        vec![node("MatMul", &["x", "w"], &["y"], vec![])],
+        vec![value("x", FLOAT, &["1", "64"])],
+        &["y"],
+        vec![weight],
+    );
+    let bytes = bytes::Bytes::from(model.encode_to_vec());
+    let imported = import_bytes(bytes.clone(), &Options::default()).unwrap();
+    let module = &imported.module;
+    let constant =
+        module.all_ops().into_iter().find(|op| module.op(*op).def.short_name() == "constant").unwrap();
+    let elements = module.op(constant).attributes["value"].as_elements().unwrap().bytes().clone();
+    assert!(bytes.as_ptr_range().contains(&elements.as_ptr()));
+}
