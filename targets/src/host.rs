@@ -26,6 +26,7 @@ use tilewright_ir::module::OpId;
 use tilewright_ir::op_def::OpDef;
 
 pub(crate) use control::inline_kernel;
+pub(crate) use spatial::cut as cut_padding;
 
 /// How the host runs an op.
 pub struct HostRow {

@@ -414,3 +414,63 @@ fn movement_by_dma() {
     check_op("core.transpose", &[x], "{permutation = array<i64: 2, 0, 1>}", &[], 0.0);
     check_op("core.reshape", &[x], "{}", &["tensor<10x40xf32>"], 0.0);
 }
+
+#[test]
+fn windows_in_tiles() {
+    let conv = |operands: &[&str], attributes: &str, tolerance: f64| {
+        check_op("core.convolution", operands, attributes, &[], tolerance);
+    };
+    let pads = "{pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>}";
+    conv(&["tensor<2x3x12x10xf32>", "tensor<20x3x3x3xf32>", "tensor<20xf32>"], pads, 1e-5);
+    conv(
+        &["tensor<1x5x13x11xf32>", "tensor<6x5x3x3xf32>"],
+        "{dilations = array<i64: 2, 1>, pads_high = array<i64: 2, 0>, pads_low = array<i64: 2, 1>, strides = array<i64: 2, 3>}",
+        1e-5,
+    );
+    conv(
+        &["tensor<1x12x9x9xf32>", "tensor<12x1x3x3xf32>", "tensor<12xf32>"],
+        "{groups = 12 : i64, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>}",
+        1e-5,
+    );
+    conv(&["tensor<1x12x9x9xf32>", "tensor<6x4x1x1xf32>"], "{groups = 3 : i64}", 1e-5);
+    conv(
+        &["tensor<1x80x60xf16>", "tensor<24x80x3xf16>", "tensor<24xf16>"],
+        "{pads_high = array<i64: 1>, pads_low = array<i64: 1>, strides = array<i64: 2>}",
+        4e-3,
+    );
+    let causal = Row {
+        op: "core.convolution",
+        operands: &["tensor<1x6x?xf32, [\"s\"]>", "tensor<6x1x3xf32>"],
+        attributes: "{groups = 6 : i64, pads_low = array<i64: 2>}",
+        results: &[],
+    };
+    let lengths: &[&[(&str, i64)]] = &[&[("s", 1)], &[("s", 2)], &[("s", 30)]];
+    check(
+        &row_module(&causal),
+        &[],
+        &Case { bindings: lengths, maxima: &[("s", 30)], ..plain("causal convolution") },
+    );
+    let turn = |operands: &[&str], attributes: &str| {
+        check_op("core.conv_transpose", operands, attributes, &[], 1e-5);
+    };
+    turn(&["tensor<1x5x6x7xf32>", "tensor<5x9x3x3xf32>", "tensor<9xf32>"], "{strides = array<i64: 2, 2>}");
+    turn(
+        &["tensor<2x6x9x4xf32>", "tensor<6x4x2x3xf32>"],
+        "{groups = 2 : i64, output_pads = array<i64: 1, 0>, pads_high = array<i64: 0, 1>, pads_low = array<i64: 1, 1>, strides = array<i64: 3, 1>}",
+    );
+    let pool = |attributes: &str| check_op("core.pool", &["tensor<2x7x13x12xf32>"], attributes, &[], 1e-5);
+    pool(
+        "{function = \"max\", kernel = array<i64: 3, 3>, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>, strides = array<i64: 2, 2>}",
+    );
+    pool("{function = \"average\", kernel = array<i64: 2, 3>, pads_low = array<i64: 1, 1>}");
+    pool(
+        "{count_include_pad = true, function = \"average\", kernel = array<i64: 3, 3>, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>}",
+    );
+    let body = r#"
+  %c = "core.convolution"(%x, %w, %b) <{operandSegmentSizes = array<i32: 1, 1, 1>, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 1>}> : (tensor<1x8x9x9xf32>, tensor<8x8x3x3xf32>, tensor<8xf32>) -> tensor<1x8x9x9xf32>
+  %r = "core.relu"(%c) : (tensor<1x8x9x9xf32>) -> tensor<1x8x9x9xf32>
+  %y = "core.add"(%r, %x) : (tensor<1x8x9x9xf32>, tensor<1x8x9x9xf32>) -> tensor<1x8x9x9xf32>
+"#;
+    let arguments = "%x: tensor<1x8x9x9xf32> ; %w: tensor<8x8x3x3xf32> ; %b: tensor<8xf32>";
+    check(&kernels(arguments, body, "%y : tensor<1x8x9x9xf32>"), &[], &plain("residual block"));
+}

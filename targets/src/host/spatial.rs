@@ -14,7 +14,7 @@ pub(super) static ROWS: &[HostRow] = &[
 ];
 
 /// Negative padding cuts x; the padding that is left.
-fn cut(x: &View, low: &mut [i64], high: &mut [i64]) -> View {
+pub(crate) fn cut(x: &View, low: &mut [i64], high: &mut [i64]) -> View {
     let mut x = x.clone();
     for (at, (low, high)) in low.iter_mut().zip(high).enumerate() {
         let (from, until) = ((-*low).max(0), (-*high).max(0));

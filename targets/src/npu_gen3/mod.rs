@@ -10,6 +10,7 @@
 
 pub mod attention;
 pub mod cluster;
+pub mod convolution;
 pub mod elementwise;
 pub mod group;
 pub mod kernel;
@@ -19,6 +20,7 @@ pub mod movement;
 pub mod nest;
 pub mod rows;
 pub mod rows_schedule;
+pub mod spatial;
 pub mod tile_op;
 pub mod tile_search;
 
@@ -35,8 +37,14 @@ pub static NPU_GEN3: Target = Target {
     lowerings: &LOWERINGS,
 };
 
-static PARTS: [&[Lowering]; 5] =
-    [rows::LOWERINGS, matmul::LOWERINGS, attention::LOWERINGS, elementwise::LOWERINGS, movement::LOWERINGS];
+static PARTS: [&[Lowering]; 6] = [
+    rows::LOWERINGS,
+    matmul::LOWERINGS,
+    attention::LOWERINGS,
+    convolution::LOWERINGS,
+    elementwise::LOWERINGS,
+    movement::LOWERINGS,
+];
 static LOWERINGS: [Lowering; row_count()] = all_rows();
 
 const fn row_count() -> usize {
