@@ -9,6 +9,7 @@
 pub mod check_memory_plan;
 pub mod emit;
 pub mod fields;
+pub mod figures;
 pub mod host;
 pub mod lower;
 pub mod lowering;
