@@ -23,7 +23,6 @@ pub use number::{float_bits, float_from_bits, float_text};
 
 use crate::attribute::Attribute;
 use crate::module::{BlockId, Module, OpId, RegionId, ValueId};
-use crate::op_def::Traits;
 use crate::types::Type;
 use std::fmt;
 use std::fmt::Write;
@@ -53,18 +52,18 @@ pub fn print(module: &Module, options: &PrintOptions) -> String {
 
 /// The text of one op and all below it. Values from outside keep the names they have in their function.
 pub fn print_op(module: &Module, op: OpId, options: &PrintOptions) -> String {
-    let scope = isolated_ancestor(module, op);
+    let scope = scope_of(module, op);
     let mut printer = Printer { module, options, names: ValueNames::of(module, scope), out: String::new() };
     printer.op(op, 0);
     printer.out
 }
 
-/// The innermost op at or above `op` whose regions see nothing from outside.
-fn isolated_ancestor(module: &Module, op: OpId) -> OpId {
+/// The innermost op above `op` in which names are unique.
+fn scope_of(module: &Module, op: OpId) -> OpId {
     let mut at = op;
     while let Some(parent) = module.parent_op(at) {
         at = parent;
-        if module.op(at).def.is(Traits::ISOLATED) {
+        if names::is_scope(module, at) {
             break;
         }
     }
@@ -174,12 +173,8 @@ impl Printer<'_> {
     }
 
     fn region(&mut self, region: RegionId, depth: usize) {
-        let isolated =
-            self.module.region(region).parent.is_some_and(|op| self.module.op(op).def.is(Traits::ISOLATED));
-        let outer = isolated
-            .then(|| self.module.region(region).parent)
-            .flatten()
-            .map(|op| std::mem::replace(&mut self.names, ValueNames::of(self.module, op)));
+        let scope = self.module.region(region).parent.filter(|op| names::is_scope(self.module, *op));
+        let outer = scope.map(|op| std::mem::replace(&mut self.names, ValueNames::of(self.module, op)));
         self.out.push_str("{\n");
         for (index, block) in self.module.region(region).blocks.iter().enumerate() {
             self.block(*block, index, depth);

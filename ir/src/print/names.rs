@@ -1,4 +1,4 @@
-//! What values are called in text: their own name if they have one, else the op's, made unique within an isolated op.
+//! What values are called in text: their own name if they have one, else the op's, made unique within a function.
 //!
 //! Names that values carry are given out first, so that an op without one never takes the name of another. A number is kept
 //! when the source had it; it is never made up.
@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Names of all values below an isolated op, up to the next isolated ones.
+/// Names of all values below a scope, up to the next scopes.
 #[derive(Clone, Debug, Default)]
 pub struct ValueNames {
     names: HashMap<ValueId, (Arc<str>, Option<usize>)>,
@@ -62,7 +62,7 @@ impl ValueNames {
         let written = match self.names.get(&value) {
             Some((name, None)) => write!(out, "{name}"),
             Some((name, Some(index))) => write!(out, "{name}#{index}"),
-            // Not below the isolated op: a fault that the verifier reports, shown so that it does not read back.
+            // Not below the scope: a fault that the verifier reports, shown so that it does not read back.
             None => write!(out, "<outside {}>", value.index()),
         };
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
@@ -95,6 +95,13 @@ impl ValueNames {
     }
 }
 
+/// Whether names begin anew below an op: functions and the module. Other isolated ops (kernels) see no outer values either, but
+/// another reader of MLIR does not know that of an op it has not registered, and refuses a name that is defined twice.
+pub(super) fn is_scope(module: &Module, op: OpId) -> bool {
+    let def = module.op(op).def;
+    def.is(Traits::ISOLATED.with(Traits::SYMBOL)) || op == module.root()
+}
+
 /// Splits the values below an op into packs. A result that has a name begins a pack of its own, one without joins the pack
 /// before it.
 fn collect(module: &Module, scope: OpId, packs: &mut Vec<Vec<ValueId>>) {
@@ -110,7 +117,7 @@ fn collect(module: &Module, scope: OpId, packs: &mut Vec<Vec<ValueId>>) {
                     }
                     first = false;
                 }
-                if !module.op(*op).def.is(Traits::ISOLATED) {
+                if !is_scope(module, *op) {
                     collect(module, *op, packs);
                 }
             }
@@ -143,4 +150,33 @@ fn sanitize(name: &str) -> Option<String> {
         text.insert(0, '_');
     }
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parse::{ParseOptions, parse};
+    use crate::print::{PrintOptions, print};
+    use crate::registry::Registry;
+
+    #[test]
+    fn kernels_share_the_names_of_their_function() {
+        let kernel = |operand: &str, result: &str| {
+            format!(
+                "{result} = \"core.kernel\"({operand}) <{{kind = \"relu\", name = \"k\"}}> ({{\n^bb0(%a: tensor<2xf32>):\n\
+                 %r = \"core.relu\"(%a) : (tensor<2xf32>) -> tensor<2xf32>\n\
+                 \"core.yield\"(%r) : (tensor<2xf32>) -> ()\n}}) : (tensor<2xf32>) -> tensor<2xf32>\n"
+            )
+        };
+        let text = format!(
+            "\"func.func\"() <{{function_type = (tensor<2xf32>) -> tensor<2xf32>, sym_name = \"main\"}}> ({{\n\
+             ^bb0(%x: tensor<2xf32>):\n{}{}\"func.return\"(%z) : (tensor<2xf32>) -> ()\n}}) : () -> ()",
+            kernel("%x", "%y"),
+            kernel("%y", "%z")
+        );
+        let read = |text: &str| parse(text, &Registry::builtin(), &ParseOptions::default()).expect("reads");
+        let printed = print(&read(&text), &PrintOptions::default());
+        // MLIR does not know that an op it has not registered is isolated: a second `%r` would be a redefinition.
+        assert_eq!(printed.matches("%r = ").count(), 1, "{printed}");
+        assert_eq!(print(&read(&printed), &PrintOptions::default()), printed);
+    }
 }
