@@ -3,10 +3,10 @@
 //! What is checked, for every command and for all values the registers can take:
 //! - table ids, registers and numbers are in range; loops and conditions nest; `end` is last and only there
 //! - a register is used only where it has a value: bound by the caller, set before, or the counter of an open loop
-//! - every view stays inside its space ([`bounds`]); nothing writes the constants
+//! - every view stays inside its space (`bounds`); nothing writes the constants
 //! - engines do work of their kind, and the matrix and vector engines reach only on-chip memory
-//! - element types and ranks suit the command ([`signatures`])
-//! - tokens that are waited for are issued; on-chip data is not touched while a transfer to it is under way ([`hazards`])
+//! - element types and ranks suit the command (`signatures`)
+//! - tokens that are waited for are issued; on-chip data is not touched while a transfer to it is under way (`hazards`)
 //! - inputs, outputs and states have unique names and fit their spaces; sizes are within the caller's limits
 //!
 //! Not checked: that a program computes what its model says; that extents which depend on registers agree (kernels check that

@@ -181,15 +181,15 @@ macro_rules! for_each_command {
             0x20 Matrix matmul = Matmul {
                 /// who multiplies
                 engine: Engine,
-                /// [batch.., m, n]
+                /// `[batch.., m, n]`
                 [write] destination: ViewId,
-                /// [batch.., m, k]
+                /// `[batch.., m, k]`
                 [read] a: ViewId,
-                /// [batch.., k, n]
+                /// `[batch.., k, n]`
                 [read] b: ViewId,
-                /// [batch.., blocks, n]
+                /// `[batch.., blocks, n]`
                 [read] scale: Option<ViewId>,
-                /// [batch.., blocks, n]
+                /// `[batch.., blocks, n]`
                 [read] zero_point: Option<ViewId>,
                 /// rows of b that share a row of scale; 0 for all
                 block: u32,
@@ -201,11 +201,11 @@ macro_rules! for_each_command {
             0x21 Matrix matmul_integer = MatmulInteger {
                 /// who multiplies
                 engine: Engine,
-                /// [batch.., m, n] i32
+                /// `[batch.., m, n]` i32
                 [write] destination: ViewId,
-                /// [batch.., m, k] 8 bits or less
+                /// `[batch.., m, k]` 8 bits or less
                 [read] a: ViewId,
-                /// [batch.., k, n] 8 bits or less
+                /// `[batch.., k, n]` 8 bits or less
                 [read] b: ViewId,
                 /// a's extents
                 [read] a_zero: Option<ViewId>,
@@ -220,11 +220,11 @@ macro_rules! for_each_command {
             0x22 Matrix convolution = Convolution {
                 /// who multiplies
                 engine: Engine,
-                /// [n, o, spatial..]
+                /// `[n, o, spatial..]`
                 [write] destination: ViewId,
-                /// [n, c, spatial..]
+                /// `[n, c, spatial..]`
                 [read] x: ViewId,
-                /// [o, c / groups, kernel..]
+                /// `[o, c / groups, kernel..]`
                 [read] w: ViewId,
                 /// steps of the window
                 strides: [u32; 3],
@@ -242,11 +242,11 @@ macro_rules! for_each_command {
             0x23 Matrix conv_transpose = ConvTranspose {
                 /// who multiplies
                 engine: Engine,
-                /// [n, o, spatial..]
+                /// `[n, o, spatial..]`
                 [write] destination: ViewId,
-                /// [n, c, spatial..]
+                /// `[n, c, spatial..]`
                 [read] x: ViewId,
-                /// [c, o / groups, kernel..]
+                /// `[c, o / groups, kernel..]`
                 [read] w: ViewId,
                 /// distance between windows
                 strides: [u32; 3],
@@ -265,9 +265,9 @@ macro_rules! for_each_command {
                 engine: Engine,
                 /// maximum or mean
                 function: PoolFunction,
-                /// [n, c, spatial..]
+                /// `[n, c, spatial..]`
                 [write] destination: ViewId,
-                /// [n, c, spatial..]
+                /// `[n, c, spatial..]`
                 [read] x: ViewId,
                 /// window
                 kernel: [u32; 3],
@@ -288,19 +288,19 @@ macro_rules! for_each_command {
             0x28 Fused attention = Attention {
                 /// who computes
                 engine: Engine,
-                /// [rows, e] f32
+                /// `[rows, e]` f32
                 [update] accumulator: ViewId,
-                /// [rows] f32
+                /// `[rows]` f32
                 [update] running_maximum: ViewId,
-                /// [rows] f32
+                /// `[rows]` f32
                 [update] running_sum: ViewId,
-                /// [rows, d]
+                /// `[rows, d]`
                 [read] q: ViewId,
-                /// [t, d]
+                /// `[t, d]`
                 [read] k: ViewId,
-                /// [t, e]
+                /// `[t, e]`
                 [read] v: ViewId,
-                /// [rows, t]: bool (1 keeps) or float (is added)
+                /// `[rows, t]`: bool (1 keeps) or float (is added)
                 [read] mask: Option<ViewId>,
                 /// multiplies q k^T
                 scale: f32,
@@ -317,11 +317,11 @@ macro_rules! for_each_command {
             0x29 Vector attention_finish = AttentionFinish {
                 /// who computes
                 engine: Engine,
-                /// [rows, e]
+                /// `[rows, e]`
                 [write] destination: ViewId,
-                /// [rows, e] f32
+                /// `[rows, e]` f32
                 [read] accumulator: ViewId,
-                /// [rows] f32
+                /// `[rows]` f32
                 [read] sum: ViewId,
             },
             // ---- vector ----------------------------------------------------------------------------------------
@@ -454,9 +454,9 @@ macro_rules! for_each_command {
                 engine: Engine,
                 /// x's extents
                 [write] destination: ViewId,
-                /// [.., d]
+                /// `[.., d]`
                 [read] x: ViewId,
-                /// [.., d] or [.., d / 2]
+                /// `[.., d]` or [.., d / 2]
                 [read] cos: ViewId,
                 /// as cos
                 [read] sin: ViewId,

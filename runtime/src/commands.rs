@@ -1,4 +1,4 @@
-//! Opcode and command types, generated from the table in [`crate::command_table`].
+//! Opcode and command types, generated from the table in `command_table`.
 //!
 //! What each command means is said in the table and appears here as documentation of [`Command`]'s variants. This file must
 //! not know how a command is executed.

@@ -2,7 +2,7 @@
 //!
 //! A [`View`] is resolved against the register file into a [`Window`]: plain numbers and the byte range it touches, checked
 //! against the size of the space on every use (the checker has proven it already; this costs little and keeps a hostile
-//! stream an error). [`Memory::borrow`] then hands out disjoint slices for all operands of a command at once. A source that
+//! stream an error). `Memory::borrow` then hands out disjoint slices for all operands of a command at once. A source that
 //! overlaps a destination is copied aside first, so that a kernel never sees its own output. This file must not know
 //! commands.
 

@@ -1,6 +1,6 @@
 //! One flash-attention step over a tile of keys, and the division at the end.
 //!
-//! Keys are taken in blocks of [`KEYS`], so that room does not depend on the tile; running maximum and sum make the result the
+//! Keys are taken in blocks of 64, so that room does not depend on the tile; running maximum and sum make the result the
 //! same as over all keys at once, up to rounding.
 
 use super::lanes::{float_run, load, store};
@@ -33,23 +33,23 @@ pub struct Step {
 
 /// What a step reads.
 pub struct Inputs<'m, 's> {
-    /// [rows, d]
+    /// `[rows, d]`
     pub q: &'s Source<'m>,
-    /// [t, d]
+    /// `[t, d]`
     pub k: &'s Source<'m>,
-    /// [t, e]
+    /// `[t, e]`
     pub v: &'s Source<'m>,
-    /// [rows, t], bool or float
+    /// `[rows, t]`, bool or float
     pub mask: Option<&'s Source<'m>>,
 }
 
 /// What a step updates.
 pub struct Running<'m, 's> {
-    /// [rows, e]
+    /// `[rows, e]`
     pub accumulator: &'s mut Destination<'m>,
-    /// [rows]
+    /// `[rows]`
     pub maximum: &'s mut Destination<'m>,
-    /// [rows]
+    /// `[rows]`
     pub sum: &'s mut Destination<'m>,
 }
 

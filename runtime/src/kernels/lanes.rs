@@ -209,7 +209,7 @@ macro_rules! with_lane {
 }
 pub(crate) use with_lane;
 
-/// See [`with_lane`].
+/// Which lanes hold given elements exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneKind {
     /// Floats of at most 32 bits.

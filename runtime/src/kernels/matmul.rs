@@ -1,6 +1,6 @@
 //! Matrix products: blocked, with dequantisation of the right operand while it is packed.
 //!
-//! Work goes in blocks of [`COLUMNS`] columns and [`DEPTH`] of k. A block of b is widened to lanes once (through its scale and
+//! Work goes in blocks of 64 columns and 256 of k. A block of b is widened to lanes once (through its scale and
 //! zero point when it has them), then used by all rows. Two layouts: columns side by side when b's rows are contiguous, or
 //! rows of k when its columns are (`[n, k]` weights), so that loading is sequential either way. f32 rows that already lie
 //! right are used in place. The order of additions depends on extents and strides only, never on the machine.
