@@ -10,12 +10,14 @@ use tilewright_ir::evaluate;
 use tilewright_ir::module::Module;
 use tilewright_ir::tensor::Tensor;
 use tilewright_passes::machine::Machine;
+use tilewright_runtime::checker::Limits;
 use tilewright_runtime::element::Element;
 use tilewright_runtime::interpreter::TransferMode;
 use tilewright_runtime::session::{self, Session};
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{Compiled, Options, compile_function};
 use tilewright_targets::npu_gen3::NPU_GEN3;
+use tilewright_targets::npu_gen3::check::check as check_stream;
 
 /// How a case is run.
 struct Case<'a> {
@@ -48,6 +50,8 @@ fn compile(module: &Module, case: &Case, sram_bytes: u64) -> (Compiled, Constant
     for row in &compiled.placement.rows {
         assert_eq!(row.target, "npu-gen3", "{}: {} runs on the host: {}", case.what, row.op, row.reason);
     }
+    let violations = check_stream(&compiled.program, &machine);
+    assert!(violations.is_empty(), "{}: {}", case.what, violations[0]);
     (compiled, constants)
 }
 
@@ -78,7 +82,8 @@ fn run(
     what: &str,
 ) -> Vec<session::Tensor> {
     let image = constants.image().expect("constants");
-    let options = session::Options { transfer_mode: mode, ..session::Options::default() };
+    let limits = Limits { engines_stay_on_chip: true, ..Limits::default() };
+    let options = session::Options { transfer_mode: mode, limits, ..session::Options::default() };
     let program = compiled.program.clone();
     let names = |bindings: &[tilewright_runtime::stream::Binding]| {
         bindings.iter().map(|binding| binding.name.clone()).collect::<Vec<_>>()
@@ -473,4 +478,16 @@ fn windows_in_tiles() {
 "#;
     let arguments = "%x: tensor<1x8x9x9xf32> ; %w: tensor<8x8x3x3xf32> ; %b: tensor<8xf32>";
     check(&kernels(arguments, body, "%y : tensor<1x8x9x9xf32>"), &[], &plain("residual block"));
+}
+
+#[test]
+fn per_element_gathers_by_dma() {
+    check_op(
+        "core.gather_elements",
+        &["tensor<9x7xf32>", "tensor<4x7xi64> in 0..9"],
+        "{axis = 0 : i64}",
+        &[],
+        0.0,
+    );
+    check_op("core.gather_nd", &["tensor<9x7x3xf32>", "tensor<4x2xi64> in 0..7"], "{}", &[], 0.0);
 }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod attention;
+pub mod check;
 pub mod cluster;
 pub mod convolution;
 pub mod elementwise;

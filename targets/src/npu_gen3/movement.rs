@@ -22,6 +22,8 @@ pub static LOWERINGS: &[Lowering] = &[
     as_copies(&core::PAD),
     as_copies(&core::SIZE),
     Lowering { subject: Subject::Op(&core::GATHER), place: place_gather, lower: lower_gather },
+    Lowering { subject: Subject::Op(&core::GATHER_ELEMENTS), place: place_gather, lower: lower_gather },
+    Lowering { subject: Subject::Op(&core::GATHER_ND), place: place_gather, lower: lower_gather },
     Lowering { subject: Subject::Op(&core::IOTA), place: |_| Ok(()), lower: lower_iota },
 ];
 
@@ -47,9 +49,16 @@ fn place_gather(context: &PlaceContext) -> Result<(), String> {
 fn lower_gather(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (x, indices) = (context.operand(op, 0)?, context.operand(op, 1)?);
     let destination = context.destination(context.result(op, 0))?;
-    let axis = context.fields(op).axis("axis", 0, x.rank())?;
-    let command = context.command(&tile::GATHER, engine::DMA0).view(&destination).view(&x).view(&indices);
-    command.attribute("axis", axis).emit()
+    let def = context.op(op).def;
+    let fields = context.fields(op);
+    let (command, field, number) = if def == &core::GATHER_ND {
+        (&tile::GATHER_ND, "batch_dims", fields.int("batch_dims", 0))
+    } else {
+        let command = if def == &core::GATHER { &tile::GATHER } else { &tile::GATHER_ELEMENTS };
+        (command, "axis", fields.axis("axis", 0, x.rank())? as i64)
+    };
+    let command = context.command(command, engine::DMA0).view(&destination).view(&x).view(&indices);
+    command.attribute(field, number).emit()
 }
 
 fn lower_iota(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
