@@ -437,6 +437,17 @@ impl ClusterBody<'_> {
         Ok(buffer)
     }
 
+    /// An operand with the batch extents of the tile, also where it is broadcast along them: the last tile of a pair may be empty.
+    fn under_batch(&self, tiles: &Tiles, view: View) -> View {
+        let rank = self.cluster.batch.len();
+        if view.rank() != rank + 2 {
+            return view;
+        }
+        let batch = tiles.places[..rank].iter().map(|place| place.length.clone());
+        let dims: Vec<Dim> = batch.chain(view.dims[rank..].iter().cloned()).collect();
+        view.broadcast_to(&dims)
+    }
+
     /// A tile of k with its blocks merged again.
     fn merged(&self, view: &View, axis: usize) -> Result<View, String> {
         if !self.is_cut {
@@ -492,8 +503,8 @@ impl Body for ClusterBody<'_> {
         let rank = self.cluster.batch.len();
         for (index, part) in self.parts.iter().enumerate() {
             let product = &self.cluster.products[index];
-            let x = self.merged(tiles.load(part.x), rank + 1)?;
-            let w = self.merged(tiles.load(part.w), rank)?;
+            let x = self.under_batch(tiles, self.merged(tiles.load(part.x), rank + 1)?);
+            let w = self.under_batch(tiles, self.merged(tiles.load(part.w), rank)?);
             let def = if product.integer_zeros.is_some() { &tile::MATMUL_INTEGER } else { &tile::MATMUL };
             let command = context.command(def, engine::MATRIX).view(&self.sums[index]);
             let load = |index: Option<usize>| index.map(|index| tiles.load(index).clone());
