@@ -72,9 +72,11 @@ impl Emitter {
         self.ty(value).shape.clone()
     }
 
-    /// One dimension of a value.
-    pub(crate) fn dim(&self, value: ValueId, axis: usize) -> Dim {
-        self.ty(value).shape[axis].clone()
+    /// One dimension of a value, which may have fewer.
+    pub(crate) fn dim(&self, value: ValueId, axis: usize) -> Outcome<Dim> {
+        let ty = self.ty(value);
+        let dim = ty.shape.get(axis).cloned();
+        dim.ok_or_else(|| Fault::model(format!("rank {} or more is needed, found {ty}", axis + 1)))
     }
 
     /// The element type of a value.

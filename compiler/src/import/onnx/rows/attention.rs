@@ -222,7 +222,7 @@ fn attention(node: &mut NodeContext) -> Made {
         softcap: node.float("softcap", 0.0)?,
         window: -1,
     };
-    let (s, t) = (node.dim(q, 2), node.dim(k, 2));
+    let (s, t) = (node.dim(q, 2)?, node.dim(k, 2)?);
     let mut mask = match node.optional_value(3)? {
         Some(mask) => Some(widen_mask(node, mask, &t)?),
         None => None,

@@ -71,13 +71,18 @@ pub(super) fn window(node: &NodeContext, spatial: &[Dim], kernel: &[i64]) -> Out
     Ok(window)
 }
 
+/// A known dimension of a size that arithmetic on windows cannot overflow with.
+fn small(dim: &Dim) -> Option<i64> {
+    dim.known().filter(|dim| (0..1 << 40).contains(dim))
+}
+
 /// Padding that makes the output ceil(dim / stride) long.
 fn same_padding(dim: &Dim, kernel: i64, stride: i64, dilation: i64) -> Outcome<i64> {
     let extent = (kernel - 1) * dilation + 1;
     if stride == 1 {
         return Ok(extent - 1);
     }
-    let dim = dim.known().ok_or_else(|| {
+    let dim = small(dim).ok_or_else(|| {
         Fault::unsupported(
             format!("'auto_pad' needs a known dimension, found {dim}"),
             "bind it with --bind NAME=VALUE",
@@ -121,8 +126,8 @@ pub(super) fn convolve(
     if node.rank(weight) != node.rank(x) {
         return Err(Fault::model(format!("weight {} does not fit input {}", node.ty(weight), node.ty(x))));
     }
-    let channels = &node.dim(weight, 1) * &Dim::Known(groups);
-    node.equate("channels of input and weight differ", &node.dim(x, 1), &channels)?;
+    let channels = &node.dim(weight, 1)? * &Dim::Known(groups);
+    node.equate("channels of input and weight differ", &node.dim(x, 1)?, &channels)?;
     let window = window.clone();
     node.make(&core::CONVOLUTION, |op| {
         op.operands(&[x, weight])
@@ -155,7 +160,7 @@ fn conv_transpose(node: &mut NodeContext) -> Made {
     }
     pads_of_output(node, &mut window, &spatial, &kernel, &mut output)?;
     let groups = node.int("group", 1)?;
-    node.equate("channels of input and weight differ", &node.dim(x, 1), &node.dim(weight, 0))?;
+    node.equate("channels of input and weight differ", &node.dim(x, 1)?, &node.dim(weight, 0)?)?;
     let y = node.make(&core::CONV_TRANSPOSE, |op| {
         op.operands(&[x, weight])
             .maybe(bias)
@@ -183,7 +188,7 @@ fn pads_of_output(
         return Ok(());
     }
     for axis in 0..spatial.len() {
-        let dim = spatial[axis].known().ok_or_else(|| {
+        let dim = small(&spatial[axis]).ok_or_else(|| {
             Fault::unsupported(
                 format!("the output's size needs a known dimension, found {}", spatial[axis]),
                 "bind it",
@@ -259,7 +264,7 @@ fn padded(node: &mut NodeContext, x: ValueId, window: &Window) -> Outcome<ValueI
 
 /// Padding that `ceil_mode` adds, so that a last partial window counts; it must begin inside the input or its low padding.
 fn ceil_padding(dim: &Dim, kernel: i64, window: &Window, axis: usize) -> Outcome<i64> {
-    let dim = dim.known().ok_or_else(|| {
+    let dim = small(dim).ok_or_else(|| {
         Fault::unsupported(
             format!("'ceil_mode' needs a known dimension, found {dim}"),
             "bind it with --bind NAME=VALUE",
@@ -303,7 +308,7 @@ pub(super) fn causal_conv_with_state(node: &mut NodeContext) -> Made {
             node.broadcast(zero, &[shape[0].clone(), shape[1].clone(), kept.clone()])?
         }
     };
-    node.equate("the state's length is not the kernel's less one", &node.dim(state, 2), &kept)?;
+    node.equate("the state's length is not the kernel's less one", &node.dim(state, 2)?, &kept)?;
     let joined = node.concat(&[state, x], 2)?;
     let window = Window { strides: vec![1], dilations: vec![1], low: vec![0], high: vec![0] };
     let groups =

@@ -47,7 +47,7 @@ fn gather_nd(node: &mut NodeContext) -> Made {
     let (x, indices) = (node.value(0)?, node.value(1)?);
     let batch_dims = node.int("batch_dims", 0)?;
     for axis in 0..usize::try_from(batch_dims).unwrap_or(0).min(node.rank(x)).min(node.rank(indices)) {
-        let (a, b) = (node.dim(x, axis), node.dim(indices, axis));
+        let (a, b) = (node.dim(x, axis)?, node.dim(indices, axis)?);
         node.equate(&format!("batch dimension {axis} differs"), &a, &b)?;
     }
     let y =
@@ -102,7 +102,7 @@ fn one_hot(node: &mut NodeContext) -> Made {
         let part = node.slice_axis(values, 0, &Dim::Known(at), &Dim::Known(1))?;
         node.reshape(part, &[])
     };
-    if node.rank(values) != 1 || node.dim(values, 0) != Dim::Known(2) {
+    if node.rank(values) != 1 || node.dim(values, 0)? != Dim::Known(2) {
         return Err(Fault::model(format!(
             "input 2 (values) must hold off and on, found {}",
             node.ty(values)
@@ -129,6 +129,9 @@ fn tensor_scatter(node: &mut NodeContext) -> Made {
     let axis = node.axis("axis", -2, node.rank(past))?;
     let mode = node.text("mode", "linear")?;
     let shape = node.shape(update);
+    if shape.len() != node.rank(past) {
+        return Err(Fault::model(format!("update {} does not fit cache {}", node.ty(update), node.ty(past))));
+    }
     let mut at = node.iota(Element::I64, &shape, axis)?;
     if let Some(start) = node.optional_value(2)? {
         let mut spread = vec![Dim::Known(1); shape.len()];
@@ -137,7 +140,7 @@ fn tensor_scatter(node: &mut NodeContext) -> Made {
         at = node.add(at, start)?;
     }
     if mode == "circular" {
-        let size = node.dim(past, axis);
+        let size = node.dim(past, axis)?;
         let size = node.size(&size)?;
         at = node.make(&core::REMAINDER, |op| op.operands(&[at, size]).attribute("mode", "floor"))?;
     }

@@ -103,9 +103,9 @@ fn qlinear_matmul(node: &mut NodeContext) -> Made {
     let zeros = [Some(node.value(2)?), Some(node.value(5)?)];
     let (a_scale, b_scale) = (node.value(1)?, node.value(4)?);
     let (y_scale, y_zero) = (scalar_input(node, 6)?, scalar_input(node, 7)?);
-    let a_scale = if node.rank(a_scale) == 1 && node.dim(a_scale, 0) != Dim::Known(1) {
+    let a_scale = if node.rank(a_scale) == 1 && node.dim(a_scale, 0)? != Dim::Known(1) {
         // One scale per row.
-        let shape = [node.dim(a_scale, 0), Dim::Known(1)];
+        let shape = [node.dim(a_scale, 0)?, Dim::Known(1)];
         node.reshape(a_scale, &shape)?
     } else {
         node.reshape(a_scale, &[])?
@@ -136,6 +136,12 @@ fn along_axis(node: &mut NodeContext, value: ValueId, axis: usize, rank: usize) 
     if shape.iter().all(|dim| *dim == Dim::Known(1)) {
         return node.reshape(value, &[]);
     }
+    let (1, true) = (shape.len(), axis < rank) else {
+        return Err(Fault::model(format!(
+            "{} does not fit an axis of a tensor of rank {rank}",
+            node.ty(value)
+        )));
+    };
     let mut spread = vec![Dim::Known(1); rank];
     spread[axis] = shape[0].clone();
     node.reshape(value, &spread)

@@ -206,7 +206,9 @@ fn contract(node: &mut NodeContext, a: Term, b: &Term, needed: &BTreeSet<Label>)
         node.broadcast_shape(&batch_dims(node, left, &batch), &batch_dims(node, right, &batch))?.to_vec();
     let product = node.matmul(left, right)?;
     for (term, part) in [(&a, &rows), (&b, &columns)] {
-        shape.extend(part.iter().map(|label| dim_of(node, term, label)));
+        for label in part {
+            shape.push(dim_of(node, term, label)?);
+        }
     }
     let value = node.reshape(product, &shape)?;
     Ok(Term { value, labels: [batch, rows, columns].concat() })
@@ -216,9 +218,9 @@ fn batch_dims(node: &NodeContext, value: ValueId, batch: &[Label]) -> Vec<Dim> {
     node.shape(value)[..batch.len()].to_vec()
 }
 
-fn dim_of(node: &NodeContext, term: &Term, label: &Label) -> Dim {
+fn dim_of(node: &NodeContext, term: &Term, label: &Label) -> Outcome<Dim> {
     let axis = term.labels.iter().position(|other| other == label);
-    axis.map_or(Dim::Known(1), |axis| node.dim(term.value, axis))
+    axis.map_or(Ok(Dim::Known(1)), |axis| node.dim(term.value, axis))
 }
 
 /// `[batch.., product of rows, product of columns]`.

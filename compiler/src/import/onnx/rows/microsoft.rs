@@ -47,13 +47,13 @@ fn rotary_embedding(node: &mut NodeContext) -> Made {
     let interleaved = node.flag("interleaved", false)?;
     let heads = if is_flat {
         let given = node.int("num_heads", 0)?;
-        let width = &node.dim(cos, node.rank(cos).saturating_sub(1)) * &Dim::Known(2);
+        let width = &node.dim(cos, node.rank(cos).saturating_sub(1))? * &Dim::Known(2);
         let count = match given {
-            0 => node.dim(x, 2).divide_exactly(&width).and_then(|count| count.known()),
+            0 => node.dim(x, 2)?.divide_exactly(&width).and_then(|count| count.known()),
             given => Some(given),
         };
         let count = count
-            .ok_or_else(|| Fault::model(format!("{} is no multiple of head size {width}", node.dim(x, 2))))?;
+            .ok_or_else(|| Fault::model(format!("{} is no multiple of head size {width}", node.ty(x))))?;
         split_heads(node, x, count)?
     } else {
         x
@@ -63,7 +63,7 @@ fn rotary_embedding(node: &mut NodeContext) -> Made {
     }
     // One position alone is that of the first token.
     let positions = if node.shape(positions).as_slice() == [Dim::Known(1)] {
-        let length = node.dim(heads, 2);
+        let length = node.dim(heads, 2)?;
         let ramp = positions_from(node, &Dim::Known(0), &length)?;
         let start = node.cast(positions, Element::I64)?;
         node.add(ramp, start)?
@@ -110,7 +110,7 @@ fn group_query_attention(node: &mut NodeContext) -> Made {
     let [mut q, mut k, v] = query_key_value(node, heads, groups)?;
     let (past_key, past_value) = (node.optional_value(3)?, node.optional_value(4)?);
     let past = past_key.and_then(|past| node.shape(past).get(2).cloned()).unwrap_or(Dim::Known(0));
-    let length = node.dim(q, 2);
+    let length = node.dim(q, 2)?;
     if let Some(total) = node.optional(6).and_then(|total| node.symbolic_of(&total))
         && let Some(total) = total.values.first().filter(|total| total.as_symbol().is_some())
     {
@@ -196,7 +196,7 @@ fn multi_head_attention(node: &mut NodeContext) -> Made {
     let (k, v) = (with_past(node, past_key, parts[1])?, with_past(node, past_value, parts[2])?);
     let mut mask = node.optional_value(5)?;
     if let Some(padding) = node.optional_value(4)? {
-        mask = Some(padding_mask(node, mask, padding, &node.dim(k, 2))?);
+        mask = Some(padding_mask(node, mask, padding, &node.dim(k, 2)?)?);
     }
     let scale = node.float("scale", 0.0)?;
     let rule = Rule {
@@ -479,8 +479,8 @@ fn gather_block_quantized(node: &mut NodeContext) -> Made {
     };
     let codes = node.data(&codes)?;
     let blocks =
-        Dim::call(Function::FloorDiv, &(&node.dim(codes, 1) + &Dim::Known(block - 1)), &Dim::Known(block));
-    node.equate("the number of scales in a row is not that of blocks", &blocks, &node.dim(scales, 1))?;
+        Dim::call(Function::FloorDiv, &(&node.dim(codes, 1)? + &Dim::Known(block - 1)), &Dim::Known(block));
+    node.equate("the number of scales in a row is not that of blocks", &blocks, &node.dim(scales, 1)?)?;
     let zero_points = match node.optional(3) {
         Some(points) if is_packed && bits < 8 => {
             let columns = blocks.known().map_or(0, |blocks| (blocks * bits + 7) / 8 * 8 / bits);

@@ -445,8 +445,10 @@ fn even_sizes(dim: &Dim, count: i64) -> Outcome<Vec<Dim>> {
             "bind it",
         ));
     };
-    let size = (total + count - 1) / count;
-    Ok((0..count).map(|at| Dim::Known((total - at * size).clamp(0, size))).collect())
+    let size = total.saturating_add(count - 1) / count;
+    Ok((0..count)
+        .map(|at| Dim::Known(total.saturating_sub(at.saturating_mul(size)).clamp(0, size)))
+        .collect())
 }
 
 fn pad(node: &mut NodeContext) -> Made {

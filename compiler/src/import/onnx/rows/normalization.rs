@@ -183,7 +183,7 @@ fn per_channel(node: &mut NodeContext, value: ValueId, rank: usize) -> Outcome<V
     if node.rank(value) != 1 {
         return Err(Fault::model(format!("one value per channel is needed, found {}", node.ty(value))));
     }
-    let mut shape = vec![node.dim(value, 0)];
+    let mut shape = vec![node.dim(value, 0)?];
     shape.extend(std::iter::repeat_n(Dim::Known(1), rank.saturating_sub(2)));
     node.reshape(value, &shape)
 }

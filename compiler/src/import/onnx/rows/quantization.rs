@@ -37,12 +37,12 @@ fn parameters(node: &mut NodeContext, of: ValueId) -> Outcome<Quantization> {
     }
     let axis = node.axis("axis", 1, rank)?;
     if node.rank(scale) == 1 {
-        node.equate("scales do not fit their axis", &node.dim(of, axis), &node.dim(scale, 0))?;
+        node.equate("scales do not fit their axis", &node.dim(of, axis)?, &node.dim(scale, 0)?)?;
         return Ok(Quantization { scale, zero_point, axis: Some(axis), block: 0 });
     }
     // Blocked without a block size: it follows from the shapes.
     let block = (node.rank(scale) == rank)
-        .then(|| Dim::call(Function::FloorDiv, &node.dim(of, axis), &node.dim(scale, axis)).known());
+        .then(|| Dim::call(Function::FloorDiv, &node.shape(of)[axis], &node.shape(scale)[axis]).known());
     match block.flatten().filter(|block| *block > 0) {
         Some(block) => Ok(Quantization { scale, zero_point, axis: Some(axis), block }),
         None => Err(Fault::model(format!("scales {} do not fit {}", node.ty(scale), node.ty(of)))),

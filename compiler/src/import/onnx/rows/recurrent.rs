@@ -100,7 +100,7 @@ fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
     if is_batch_first {
         x = node.transpose(x, &[1, 0, 2])?;
     }
-    let (length, batch) = (node.dim(x, 0), node.dim(x, 1));
+    let (length, batch) = (node.dim(x, 0)?, node.dim(x, 1)?);
     if let Some(lengths) = node.optional(4) {
         let known = super::super::fold::constant(&node.module, &lengths);
         let is_full =
@@ -158,9 +158,9 @@ fn direction_parts(
     let (weight, recurrent) = (node.value(1)?, node.value(2)?);
     let (weight, recurrent) = (part(node, weight, index)?, part(node, recurrent, index)?);
     let recurrent = node.transpose_last(recurrent)?;
-    let size = node.dim(recurrent, 0);
+    let size = node.dim(recurrent, 0)?;
     let gates = &size * &Dim::Known(cell.gates());
-    node.equate("the recurrent weight does not fit", &node.dim(recurrent, 1), &gates)?;
+    node.equate("the recurrent weight does not fit", &node.dim(recurrent, 1)?, &gates)?;
     let weight = node.transpose_last(weight)?;
     let mut contribution = node.matmul(x, weight)?;
     let mut bias = None;
@@ -263,7 +263,7 @@ fn lstm(
     hidden: ValueId,
     cell: ValueId,
 ) -> Outcome<(ValueId, ValueId)> {
-    let size = node.dim(hidden, 1);
+    let size = node.dim(hidden, 1)?;
     let gates = with_recurrent(node, parts, from_input, hidden)?;
     let input = gate(node, gates, 0, &size, Some(&core::SIGMOID))?;
     let output = gate(node, gates, 1, &size, Some(&core::SIGMOID))?;
@@ -278,7 +278,7 @@ fn lstm(
 
 /// Gates in the order update, reset, hidden.
 fn gru(node: &mut NodeContext, parts: &Direction, from_input: ValueId, hidden: ValueId) -> Outcome<ValueId> {
-    let size = node.dim(hidden, 1);
+    let size = node.dim(hidden, 1)?;
     let two = &size * &Dim::Known(2);
     let part_of = |node: &mut NodeContext, from: ValueId, axis: usize, index: i64, width: &Dim| {
         node.slice_axis(from, axis, &(&size * &Dim::Known(index)), width)

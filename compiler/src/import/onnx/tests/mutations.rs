@@ -86,6 +86,10 @@ fn models() -> Vec<ModelProto> {
     vec![shape_soup, control, quantized, convolution]
 }
 
+fn mutation_count() -> usize {
+    std::env::var("TILEWRIGHT_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(MUTATIONS)
+}
+
 fn mutate(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let below = |random: &mut ChaCha8Rng, limit: usize| (random.next_u64() % limit.max(1) as u64) as usize;
@@ -110,13 +114,21 @@ fn mutate(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
 
 #[test]
 fn mutated_files_never_panic() {
-    let count =
-        std::env::var("TILEWRIGHT_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(MUTATIONS);
+    let count = mutation_count();
     let seeds: Vec<Vec<u8>> = models().iter().map(Message::encode_to_vec).collect();
     for (index, seed) in seeds.iter().enumerate() {
         let imported = import_bytes(seed.clone().into(), &Options::default());
         assert!(imported.is_ok(), "model {index} is fine before it is mutated: {:?}", imported.err());
     }
+    let (taken, refused) = survive(&seeds, count);
+    assert!(
+        taken > count / 100 && refused > count / 4,
+        "{taken} taken, {refused} refused: mutations are too mild or too wild"
+    );
+}
+
+/// Imports mutations of the seeds in turn: how many were taken and how many refused.
+fn survive(seeds: &[Vec<u8>], count: usize) -> (usize, usize) {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let (mut taken, mut refused) = (0, 0);
     for round in 0..count {
@@ -132,8 +144,23 @@ fn mutated_files_never_panic() {
             Err(_) => panic!("mutation {round} panics: {bytes:?}"),
         }
     }
-    assert!(
-        taken > count / 100 && refused > count / 4,
-        "{taken} taken, {refused} refused: mutations are too mild or too wild"
+    (taken, refused)
+}
+
+#[test]
+fn mutated_models_of_exporters_never_panic() {
+    let root = std::env::var_os("TILEWRIGHT_MODELS").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/cases"),
+        std::path::PathBuf::from,
     );
+    let mut files: Vec<_> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("model.onnx"))
+        .filter(|file| file.metadata().is_ok_and(|file| file.len() < 1 << 20))
+        .collect();
+    files.sort();
+    let seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    assert!(!seeds.is_empty(), "no models in {}", root.display());
+    // Most bytes of these are weights, so fewer mutations matter than there are.
+    survive(&seeds, mutation_count() / 20);
 }

@@ -199,3 +199,19 @@ fn weights_are_not_copied() {
     let elements = module.op(constant).attributes["value"].as_elements().unwrap().bytes().clone();
     assert!(bytes.as_ptr_range().contains(&elements.as_ptr()));
 }
+
+#[test]
+fn the_story_model_imports_without_shape_computations() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/story-3m");
+    let imported = crate::import::onnx::import(&folder, &Options::default()).unwrap();
+    let assumptions: Vec<String> =
+        imported.assumptions.iter().map(|found| format!("{} = {}", found.symbol, found.equals)).collect();
+    assert_eq!(assumptions, ["total_seq = past_seq + seq"]);
+    assert_eq!(imported.inputs.iter().filter(|input| input.state.is_some()).count(), 12);
+    let names = op_names(&imported);
+    let count = |name: &str| names.iter().filter(|other| **other == name).count();
+    // Seven products of weights and two of attention for each of six layers, and the logits.
+    assert_eq!(count("matmul"), 6 * 9 + 1);
+    // The one size that is data: the position of the first new token, for the mask.
+    assert_eq!(count("size"), 1);
+}
