@@ -1,0 +1,11 @@
+// Equal pure ops are one.
+// pipeline: cse
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x3xf32>):
+    %a = "core.exp"(%x) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    %b = "core.exp"(%x) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    %y = "core.add"(%a, %b) : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()

@@ -1,0 +1,11 @@
+// A chain over one shape is one kernel.
+// pipeline: form-kernels
+"builtin.module"() ({
+  "func.func"() <{function_type = (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
+  ^bb0(%x0: tensor<2x3xf32>, %x1: tensor<2x3xf32>):
+    %a = "core.exp"(%x0) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    %b = "core.add"(%a, %x1) : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
+    %y = "core.tanh"(%b) : (tensor<2x3xf32>) -> tensor<2x3xf32>
+    "func.return"(%y) : (tensor<2x3xf32>) -> ()
+  }) : () -> ()
+}) : () -> ()
