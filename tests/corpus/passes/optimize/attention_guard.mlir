@@ -1,5 +1,5 @@
 // Rows that see nothing are guarded against NaN.
-// pipeline: optimize,canonicalize,cse,dce
+// pipeline: canonicalize,optimize,canonicalize,cse,dce
 "builtin.module"() ({
   "func.func"() <{function_type = (tensor<1x2x3x8xf32>, tensor<1x2x5x8xf32>, tensor<1x2x5x8xf32>, tensor<1x1x3x5xf32>) -> tensor<1x2x3x8xf32>, sym_name = "main"}> ({
   ^bb0(%x0: tensor<1x2x3x8xf32>, %x1: tensor<1x2x5x8xf32>, %x2: tensor<1x2x5x8xf32>, %x3: tensor<1x1x3x5xf32>):

@@ -1,10 +1,12 @@
 // 4-bit weights in blocks of four go into the product.
-// pipeline: optimize,canonicalize,cse,dce
+// pipeline: canonicalize,optimize,canonicalize,cse,dce
 "builtin.module"() ({
-  "func.func"() <{function_type = (tensor<2x4x8xf32>, tensor<8x6xi4>, tensor<2x6xf32>) -> tensor<2x4x6xf32>, sym_name = "main"}> ({
-  ^bb0(%x0: tensor<2x4x8xf32>, %x1: tensor<8x6xi4>, %x2: tensor<2x6xf32>):
-    %w = "core.dequantize"(%x1, %x2) <{axis = 0 : i64, block = 4 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<8x6xi4>, tensor<2x6xf32>) -> tensor<8x6xf32>
-    %y = "core.matmul"(%x0, %w) : (tensor<2x4x8xf32>, tensor<8x6xf32>) -> tensor<2x4x6xf32>
+  "func.func"() <{function_type = (tensor<2x4x8xf32>) -> tensor<2x4x6xf32>, sym_name = "main"}> ({
+  ^bb0(%x: tensor<2x4x8xf32>):
+    %q = "core.constant"() <{value = dense_resource<q> : tensor<8x6xi4>}> : () -> tensor<8x6xi4>
+    %scale = "core.constant"() <{value = dense_resource<scale> : tensor<2x6xf32>}> : () -> tensor<2x6xf32>
+    %w = "core.dequantize"(%q, %scale) <{axis = 0 : i64, block = 4 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<8x6xi4>, tensor<2x6xf32>) -> tensor<8x6xf32>
+    %y = "core.matmul"(%x, %w) : (tensor<2x4x8xf32>, tensor<8x6xf32>) -> tensor<2x4x6xf32>
     "func.return"(%y) : (tensor<2x4x6xf32>) -> ()
   }) : () -> ()
 }) : () -> ()

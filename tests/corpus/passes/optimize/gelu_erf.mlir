@@ -1,5 +1,5 @@
 // GELU by the error function.
-// pipeline: optimize,canonicalize,cse,dce
+// pipeline: canonicalize,optimize,canonicalize,cse,dce
 "builtin.module"() ({
   "func.func"() <{function_type = (tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
   ^bb0(%x: tensor<2x3xf32>):

@@ -1,5 +1,5 @@
 // A sum of three stays as it was written.
-// pipeline: optimize,canonicalize,cse,dce
+// pipeline: canonicalize,optimize,canonicalize,cse,dce
 "builtin.module"() ({
   "func.func"() <{function_type = (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>, sym_name = "main"}> ({
   ^bb0(%x0: tensor<2x3xf32>, %x1: tensor<2x3xf32>, %x2: tensor<2x3xf32>):
