@@ -1,0 +1,8 @@
+// A view has a stride per dimension.
+"builtin.module"() ({
+  "func.func"() <{function_type = () -> (), sym_name = "main"}> ({
+    %b = "tile.buffer"() <{capacity = array<i64: 4, 8>}> : () -> memref<4x8xf32, "sram">
+    %v = "tile.view"(%b) <{dims = [4, 4], offset = 0 : i64, strides = array<i64: 8>}> : (memref<4x8xf32, "sram">) -> memref<4x4xf32, "sram">
+    "func.return"() : () -> ()
+  }) : () -> ()
+}) : () -> ()
