@@ -1,7 +1,7 @@
 //! tilewright's passes: from imported `core` IR to optimised ops in kernels.
 //!
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
-//! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`form_kernels`].
+//! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`], [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -10,6 +10,7 @@
 //! builtin.module(canonicalize,cse,optimize,canonicalize,cse,form-kernels)
 //! ```
 
+pub mod absorb_masks;
 pub mod bind_symbols;
 pub mod canonicalize;
 pub mod cse;
@@ -37,13 +38,14 @@ pub static BUILTIN: &[&PassDef] = &[
     &bind_symbols::INFER,
     &optimize::OUTLINE,
     &optimize::DEF,
+    &absorb_masks::DEF,
     &form_kernels::DEF,
     &legality::DEF,
 ];
 
 /// The pipeline from imported IR to kernels.
 pub const DEFAULT_PIPELINE: &str =
-    "builtin.module(canonicalize,cse,dce,optimize,canonicalize,cse,dce,form-kernels)";
+    "builtin.module(canonicalize,cse,dce,optimize,absorb-masks,canonicalize,cse,dce,form-kernels)";
 
 /// Checks the signature of every op of a module: the default after each pass.
 ///

@@ -120,14 +120,18 @@ fn longest_chain(candidates: &[Candidate]) -> Vec<usize> {
             best = Some(at);
         }
     }
-    let mut positions = Vec::new();
+    let mut chain: Vec<&Candidate> = Vec::new();
     let mut at = best;
-    // One cut alone separates nothing that repeats.
     while let Some(index) = at.filter(|index| *index != usize::MAX) {
-        positions.push(candidates[index].position);
+        chain.push(&candidates[index]);
         at = Some(next[index]);
     }
-    if positions.len() < 2 { Vec::new() } else { positions }
+    // A value inside the first layer would make the chain one longer; more is alive beside it than beside the rest.
+    while chain.len() >= 2 && chain[0].others != chain[1].others {
+        chain.remove(0);
+    }
+    // One cut alone separates nothing that repeats.
+    if chain.len() < 2 { Vec::new() } else { chain.iter().map(|candidate| candidate.position).collect() }
 }
 
 fn is_subset(small: &[ValueId], large: &[ValueId]) -> bool {
