@@ -18,7 +18,7 @@ use tilewright_ir::types::Shape;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Affine {
     /// Coefficients of the variables, none zero.
-    pub terms: BTreeMap<usize, i64>,
+    pub terms: BTreeMap<usize, Dim>,
     /// The rest.
     pub constant: Dim,
 }
@@ -26,7 +26,7 @@ pub struct Affine {
 impl Affine {
     /// One variable.
     pub fn variable(index: usize) -> Affine {
-        Affine { terms: BTreeMap::from([(index, 1)]), constant: Dim::Known(0) }
+        Affine { terms: BTreeMap::from([(index, Dim::Known(1))]), constant: Dim::Known(0) }
     }
 
     /// A number.
@@ -36,12 +36,21 @@ impl Affine {
 
     /// `self + factor * other`.
     pub fn plus(&self, other: &Affine, factor: i64) -> Affine {
+        let other = other.times(&Dim::Known(factor));
         let mut terms = self.terms.clone();
         for (variable, coefficient) in &other.terms {
-            *terms.entry(*variable).or_insert(0) += factor * coefficient;
+            let sum = terms.get(variable).map_or(coefficient.clone(), |known| known + coefficient);
+            terms.insert(*variable, sum);
         }
-        terms.retain(|_, coefficient| *coefficient != 0);
-        Affine { terms, constant: &self.constant + &(&other.constant * &Dim::Known(factor)) }
+        terms.retain(|_, coefficient| *coefficient != Dim::Known(0));
+        Affine { terms, constant: &self.constant + &other.constant }
+    }
+
+    /// `factor * self`.
+    pub fn times(&self, factor: &Dim) -> Affine {
+        let terms = self.terms.iter().map(|(variable, coefficient)| (*variable, coefficient * factor));
+        let terms = terms.filter(|row| row.1 != Dim::Known(0)).collect();
+        Affine { terms, constant: &self.constant * factor }
     }
 
     /// The number, if no variable is in it.
@@ -79,20 +88,30 @@ pub enum Expression {
     Mul(Box<Expression>, Box<Expression>),
 }
 
+/// Where elements are read: the module, and how many values each index variable has.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// The module.
+    pub module: &'a Module,
+    /// Extents of the variables, by number.
+    pub extents: &'a [Dim],
+}
+
 /// Deepest chain of ops that is followed.
 const DEPTH_MAX: usize = 64;
 
 /// The element of `value` at `index`.
-pub fn element(module: &Module, value: ValueId, index: &[Affine], depth: usize) -> Expression {
+pub fn element(reader: Reader, value: ValueId, index: &[Affine], depth: usize) -> Expression {
     let load = || Expression::Load(value, index.to_vec());
     if depth > DEPTH_MAX {
         return load();
     }
-    let Some(op) = module.producer(value) else { return load() };
-    through(module, op, index, depth + 1).unwrap_or_else(load)
+    let Some(op) = reader.module.producer(value) else { return load() };
+    through(reader, op, index, depth + 1).unwrap_or_else(load)
 }
 
-fn through(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+fn through(reader: Reader, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+    let module = reader.module;
     let operation = module.op(op);
     let def = operation.def;
     if def == &core::CONSTANT {
@@ -106,14 +125,14 @@ fn through(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<
         let axis = operation.attributes.get("axis")?.as_int()? as usize;
         return index.get(axis).cloned().map(Expression::Integer);
     }
-    if let Some(moved) = movement(module, op, index, depth) {
+    if let Some(moved) = movement(reader, op, index, depth) {
         return Some(moved);
     }
     let shape = &module.tensor(module.result(op))?.shape;
     let operand = |at: usize| -> Option<Box<Expression>> {
         let value = *operation.operands.get(at)?;
         let inner = broadcast_index(&module.tensor(value)?.shape, shape.len(), index);
-        Some(Box::new(element(module, value, &inner, depth)))
+        Some(Box::new(element(reader, value, &inner, depth)))
     };
     let text = |name: &str| {
         operation.attributes.get(name).and_then(Attribute::as_str).unwrap_or_default().to_string()
@@ -137,7 +156,15 @@ fn through(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<
             Expression::Integer(a) => Expression::Integer(Affine::constant(Dim::Known(0)).plus(&a, -1)),
             _ => return None,
         },
-        "mul" => Expression::Mul(operand(0)?, operand(1)?),
+        "mul" => match (*operand(0)?, *operand(1)?) {
+            (Expression::Integer(a), Expression::Integer(b)) if b.known().is_some() => {
+                Expression::Integer(a.times(&b.constant))
+            }
+            (Expression::Integer(a), Expression::Integer(b)) if a.known().is_some() => {
+                Expression::Integer(b.times(&a.constant))
+            }
+            (a, b) => Expression::Mul(Box::new(a), Box::new(b)),
+        },
         _ => return None,
     })
 }
@@ -187,13 +214,14 @@ fn broadcast_index(shape: &Shape, rank: usize, index: &[Affine]) -> Vec<Affine> 
     shape.iter().enumerate().map(at).collect()
 }
 
-fn movement(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+fn movement(reader: Reader, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+    let module = reader.module;
     let operation = module.op(op);
     let x = *operation.operands.first()?;
     let from = &module.tensor(x)?.shape;
     let to = &module.tensor(module.result(op))?.shape;
     let inner: Vec<Affine> = match operation.def.short_name() {
-        "reshape" => reshape_index(from, to, index)?,
+        "reshape" => reshape_index(from, to, index).or_else(|| flat_index(reader, from, to, index))?,
         "broadcast" => broadcast_index(from, to.len(), index),
         "transpose" => {
             let permutation = operation.attributes.get("permutation")?.as_ints()?;
@@ -209,12 +237,12 @@ fn movement(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option
             let rows = starts.iter().zip(steps).zip(index);
             rows.map(|((start, step), at)| Affine::constant(start.clone()).plus(at, *step)).collect()
         }
-        "concat" => return concat(module, op, index, depth),
-        "gather" => return gather(module, op, index, depth),
-        "gather_nd" => return gather_nd(module, op, index, depth),
+        "concat" => return concat(reader, op, index, depth),
+        "gather" => return gather(reader, op, index, depth),
+        "gather_nd" => return gather_nd(reader, op, index, depth),
         _ => return None,
     };
-    Some(element(module, x, &inner, depth))
+    Some(element(reader, x, &inner, depth))
 }
 
 /// A reshape that only adds and removes axes of length one.
@@ -234,8 +262,32 @@ fn reshape_index(from: &Shape, to: &Shape, index: &[Affine]) -> Option<Vec<Affin
     rest.next().is_none().then_some(inner)
 }
 
+/// Any reshape: the row-major place, taken apart again. Each axis must come out as one variable that fills it, or as zero.
+fn flat_index(reader: Reader, from: &Shape, to: &Shape, index: &[Affine]) -> Option<Vec<Affine>> {
+    let mut place = Affine::constant(Dim::Known(0));
+    for (dim, at) in to.iter().zip(index) {
+        place = place.times(dim).plus(at, 1);
+    }
+    (place.constant == Dim::Known(0)).then_some(())?;
+    let mut inner = Vec::new();
+    for axis in 0..from.len() {
+        let stride = from[axis + 1..].iter().fold(Dim::Known(1), |product, dim| &product * dim);
+        let found = place.terms.iter().find(|(_, coefficient)| **coefficient == stride).map(|row| *row.0);
+        match found.filter(|_| from[axis] != Dim::Known(1)) {
+            Some(variable) if reader.extents.get(variable) == Some(&from[axis]) => {
+                place.terms.remove(&variable);
+                inner.push(Affine::variable(variable));
+            }
+            Some(_) => return None,
+            None => inner.push(Affine::constant(Dim::Known(0))),
+        }
+    }
+    place.terms.is_empty().then_some(inner)
+}
+
 /// A concat read at a known place of its axis.
-fn concat(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+fn concat(reader: Reader, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+    let module = reader.module;
     let operation = module.op(op);
     let axis = operation.attributes.get("axis")?.as_int()? as usize;
     let mut at = index.get(axis)?.known()?.known()?;
@@ -244,27 +296,29 @@ fn concat(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<E
         if at < extent {
             let mut inner = index.to_vec();
             inner[axis] = Affine::constant(Dim::Known(at));
-            return Some(element(module, *part, &inner, depth));
+            return Some(element(reader, *part, &inner, depth));
         }
         at -= extent;
     }
     None
 }
 
-fn gather(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+fn gather(reader: Reader, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+    let module = reader.module;
     let operation = module.op(op);
     let (x, indices) = (operation.operands[0], operation.operands[1]);
     let axis = operation.attributes.get("axis")?.as_int()? as usize;
     let width = module.tensor(indices)?.rank();
-    let Expression::Integer(at) = element(module, indices, &index[axis..axis + width], depth) else {
+    let Expression::Integer(at) = element(reader, indices, &index[axis..axis + width], depth) else {
         return None;
     };
     let inner: Vec<Affine> =
         index[..axis].iter().cloned().chain([at]).chain(index[axis + width..].iter().cloned()).collect();
-    Some(element(module, x, &inner, depth))
+    Some(element(reader, x, &inner, depth))
 }
 
-fn gather_nd(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+fn gather_nd(reader: Reader, op: OpId, index: &[Affine], depth: usize) -> Option<Expression> {
+    let module = reader.module;
     let operation = module.op(op);
     if operation.attributes.get("batch_dims").and_then(Attribute::as_int).unwrap_or(0) != 0 {
         return None;
@@ -276,9 +330,9 @@ fn gather_nd(module: &Module, op: OpId, index: &[Affine], depth: usize) -> Optio
     for part in 0..shape[leading].known()? {
         let mut at = index[..leading].to_vec();
         at.push(Affine::constant(Dim::Known(part)));
-        let Expression::Integer(found) = element(module, indices, &at, depth) else { return None };
+        let Expression::Integer(found) = element(reader, indices, &at, depth) else { return None };
         inner.push(found);
     }
     inner.extend(index[leading..].iter().cloned());
-    Some(element(module, x, &inner, depth))
+    Some(element(reader, x, &inner, depth))
 }

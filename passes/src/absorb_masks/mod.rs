@@ -13,7 +13,7 @@
 pub mod index;
 
 use crate::pass::{Pass, PassContext, PassDef};
-use index::{Affine, Expression, element};
+use index::{Affine, Expression, Reader, element};
 use std::collections::BTreeMap;
 use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::builder::Builder;
@@ -35,9 +35,8 @@ pub static DEF: PassDef = PassDef {
 
 struct AbsorbMasks;
 
-/// Index variables: batch, head, query, key.
+/// Index variables: batch, (head,) query, key.
 const BATCH: usize = 0;
-const HEAD: usize = 1;
 const QUERY: usize = 2;
 const KEY: usize = 3;
 
@@ -107,7 +106,11 @@ fn analyse(module: &Module, mask: ValueId, queries: &Dim, keys: &Dim) -> Option<
             _ => Affine::variable(axis + skip),
         })
         .collect();
-    let expression = element(module, mask, &index, 0);
+    let mut extents = vec![Dim::Known(1); 4];
+    for (axis, dim) in ty.shape.iter().enumerate() {
+        extents[axis + skip] = dim.clone();
+    }
+    let expression = element(Reader { module, extents: &extents }, mask, &index, 0);
     let mut conditions = Vec::new();
     if ty.element == Element::Bool {
         conjuncts(&expression, true, &mut conditions)?;
@@ -119,8 +122,9 @@ fn analyse(module: &Module, mask: ValueId, queries: &Dim, keys: &Dim) -> Option<
     for condition in conditions {
         classify(module, condition, &shift, &mut found)?;
     }
-    // A lone padding mask that is small already needs no work.
-    let useful = found.causal || found.window.is_some() || (found.padding.is_empty() && ty.rank() > 0);
+    // A lone padding mask that has no query axis is small already.
+    let wide = ty.rank() >= 2 && ty.shape[ty.rank() - 2] != Dim::Known(1);
+    let useful = found.causal || found.window.is_some() || found.padding.is_empty() || wide;
     useful.then_some(found)
 }
 
@@ -242,12 +246,12 @@ fn classify(module: &Module, condition: Expression, shift: &Dim, found: &mut Fou
             return (constant >= 0).then_some(());
         }
         // query + shift - key >= 0: causal, end-aligned. key - query - shift + window - 1 >= 0: a window.
-        if difference.terms == BTreeMap::from([(QUERY, 1), (KEY, -1)]) {
+        if difference.terms == BTreeMap::from([(QUERY, Dim::Known(1)), (KEY, Dim::Known(-1))]) {
             let rest = (&difference.constant - shift).known()?;
             (rest == 0).then(|| found.causal = true)?;
             return Some(());
         }
-        if difference.terms == BTreeMap::from([(QUERY, -1), (KEY, 1)]) {
+        if difference.terms == BTreeMap::from([(QUERY, Dim::Known(-1)), (KEY, Dim::Known(1))]) {
             let window = (&difference.constant + shift).known()? + 1;
             (window >= 1 && found.window.is_none()).then(|| found.window = Some(window))?;
             return Some(());
@@ -274,7 +278,7 @@ fn is_padding(module: &Module, condition: &Expression) -> bool {
                         && ty.shape[axis] == Dim::Known(1)
                         && index[axis] == Affine::constant(Dim::Known(0)))
             };
-            ty.rank() == 2 && reads(0, BATCH) && reads(1, KEY) && HEAD != KEY
+            ty.rank() == 2 && reads(0, BATCH) && reads(1, KEY)
         }
         _ => false,
     }
