@@ -62,6 +62,37 @@ fn equal_layers_are_optimised_once() {
     assert!(context.reports.iter().any(|report| report.instances >= 38), "no block repeats");
 }
 
+#[test]
+fn depth_costs_little_and_the_gap_is_small() {
+    for layers in [16, 160] {
+        let mut module = llama(&LlamaShape { layers, ..LlamaShape::default() });
+        let mut context = PassContext::new(Registry::builtin());
+        run(&mut module, "canonicalize,cse", &mut context);
+        let start = std::time::Instant::now();
+        run(&mut module, "optimize{exact=200000}", &mut context);
+        println!("{layers} layers: {:?}", start.elapsed());
+        for report in &context.reports {
+            let (_, proved) = report.exact.expect("the exact mode ran");
+            assert!(proved, "{report}");
+            assert!(report.gap_millionths().expect("a gap") <= 10_000, "{report}");
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    let text = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut module = llama(&LlamaShape { layers: 5, ..LlamaShape::default() });
+            let mut context = PassContext::new(Registry::builtin());
+            run(&mut module, tilewright_passes::DEFAULT_PIPELINE, &mut context);
+            tilewright_ir::print::print(&module, &tilewright_ir::print::PrintOptions::default())
+        })
+    };
+    assert_eq!(text(1), text(2));
+}
+
 const BOMB: &str = "
 rule bomb expanding {
   (core.mul ?x ?c)

@@ -61,9 +61,12 @@ struct Found {
     padding: Vec<Expression>,
 }
 
+/// What replaces a mask: facts, and the padding mask that stays; `None` when the mask itself stays.
+type Absorbed = Option<(Found, Option<ValueId>)>;
+
 fn absorb(module: &mut Module, block: BlockId) {
     // Padding masks already made, by the mask they replace: all layers share one.
-    let mut made: BTreeMap<(ValueId, Dim, Dim), Option<(Found, Option<ValueId>)>> = BTreeMap::new();
+    let mut made: BTreeMap<(ValueId, Dim, Dim), Absorbed> = BTreeMap::new();
     for op in module.block(block).ops.clone() {
         if module.op(op).def != &core::ATTENTION {
             continue;

@@ -90,10 +90,11 @@ pub(super) fn drop_broadcasts(rewriter: &mut Rewriter, op: OpId) -> Simplified {
 pub(super) fn slice(rewriter: &mut Rewriter, op: OpId) -> Simplified {
     let (starts, steps) = (dims(rewriter, op, "starts")?, ints(rewriter, op, "steps")?);
     let plain = steps.iter().all(|step| *step == 1);
-    if plain && starts.iter().all(|start| *start == Dim::Known(0)) {
-        if let Some(found) = identity(rewriter, op) {
-            return Some(found);
-        }
+    if plain
+        && starts.iter().all(|start| *start == Dim::Known(0))
+        && let Some(found) = identity(rewriter, op)
+    {
+        return Some(found);
     }
     let ty = rewriter.result_type(op)?;
     if !plain {

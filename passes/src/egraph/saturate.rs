@@ -171,7 +171,8 @@ impl Building<'_> {
                 _ => Err("a variable of the right side stands for no value".into()),
             },
             Template::Absent => Ok(add_absent(graph)),
-            Template::Constant(number, ty) => {
+            Template::Constant(parts) => {
+                let (number, ty) = parts.as_ref();
                 let ty = self.evaluate(graph, ty)?.as_type()?;
                 let number = self.evaluate(graph, number)?.as_float()?;
                 constant(graph, &ty, number)

@@ -352,7 +352,7 @@ impl Parser<'_> {
             let ty = self.expression(0)?;
             self.expect(")")?;
             self.depth -= 1;
-            return Ok(Template::Constant(value, ty));
+            return Ok(Template::Constant(Box::new((value, ty))));
         }
         let (def, project) = self.op()?;
         let mut children = Vec::new();
@@ -387,8 +387,7 @@ impl Parser<'_> {
     pub(super) fn expression(&mut self, least: u8) -> Result<Expression, RuleError> {
         self.enter()?;
         let mut left = self.primary()?;
-        loop {
-            let Token::Mark(mark) = self.peek() else { break };
+        while let Token::Mark(mark) = self.peek() {
             let Some((_, operator, strength)) = OPERATORS.iter().find(|row| row.0 == *mark) else { break };
             if *strength < least.max(1) {
                 break;

@@ -61,7 +61,7 @@ pub enum Template {
     /// A left-out operand.
     Absent,
     /// A new scalar or splat constant: number and tensor type.
-    Constant(Expression, Expression),
+    Constant(Box<(Expression, Expression)>),
     /// An op.
     Node(Box<NodeTemplate>),
 }

@@ -32,7 +32,7 @@ pub enum Statement {
     /// `?v in {..}` or `?v = ..`: a value for an attribute or type variable.
     Variable(usize, Vec<Expression>),
     /// `?v: TYPE`, a random tensor.
-    Tensor(Operand),
+    Tensor(Box<Operand>),
     /// `?v: none`, a left-out operand.
     Absent(usize),
 }
@@ -104,7 +104,7 @@ impl Parser<'_> {
         } else {
             None
         };
-        Ok(Statement::Tensor(Operand { variable, ty, constant, number, range }))
+        Ok(Statement::Tensor(Box::new(Operand { variable, ty, constant, number, range })))
     }
 
     fn options(&mut self) -> Result<Vec<Expression>, RuleError> {
