@@ -53,6 +53,18 @@ fn a_transfer_is_latency_plus_bytes() {
 }
 
 #[test]
+fn transposed_tiles_are_contiguous_all_the_same() {
+    let mut builder = ProgramBuilder::new("transposed", 0);
+    let mut turned = |space| {
+        let view = View::contiguous(space, Element::F32, 0, [16u32, 32]);
+        builder.view(view.transposed(&[1, 0]))
+    };
+    let (source, destination) = (turned(Space::Dram), turned(Space::Sram));
+    builder.push(Command::Transfer { engine: Engine::Dma0, token: 0, destination, source });
+    assert_eq!(run(builder, &[]).total.dram_bytes, 16 * 32 * 4);
+}
+
+#[test]
 fn two_queues_share_dram_and_overlap_latency() {
     let mut builder = ProgramBuilder::new("two", 0);
     for (token, engine) in [(0, Engine::Dma0), (1, Engine::Dma1)] {

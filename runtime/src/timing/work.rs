@@ -92,23 +92,27 @@ fn touched_elements(command: &Command, name: &str, window: &Window, operands: &[
     }
 }
 
-/// Bytes that DRAM moves: every contiguous row is rounded up to bursts.
+/// Bytes that DRAM moves: every contiguous run is rounded up to bursts, whatever the order of dimensions.
 fn burst_bytes(window: &Window, elements: u64, burst_bytes: u64) -> u64 {
     let bits = u64::from(window.element.bits());
-    let mut row = 1u64;
-    let mut expected = 1i64;
-    for (&dim, &stride) in window.dims().iter().zip(window.strides()).rev() {
-        if dim == 1 || stride == 0 {
-            continue;
-        }
-        if stride != expected {
+    let mut dims = [(1u64, 0u64); crate::view::RANK_MAX];
+    let mut rank = 0;
+    for (&dim, &stride) in
+        window.dims().iter().zip(window.strides()).filter(|&(&dim, &stride)| dim > 1 && stride != 0)
+    {
+        dims[rank] = (stride.unsigned_abs(), dim as u64);
+        rank += 1;
+    }
+    dims[..rank].sort_unstable();
+    let mut run = 1u64;
+    for &(stride, dim) in &dims[..rank] {
+        if stride != run {
             break;
         }
-        row = row.saturating_mul(dim as u64);
-        expected = expected.saturating_mul(dim as i64);
+        run = run.saturating_mul(dim);
     }
-    let rows = elements.div_ceil(row.max(1));
-    rows.saturating_mul((row.min(elements) * bits).div_ceil(8).next_multiple_of(burst_bytes.max(1)))
+    let runs = elements.div_ceil(run);
+    runs.saturating_mul((run.min(elements) * bits).div_ceil(8).next_multiple_of(burst_bytes.max(1)))
 }
 
 /// [rows, columns, depth] of a product and how many there are.
