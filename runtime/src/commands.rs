@@ -90,7 +90,10 @@ macro_rules! define_commands {
             pub fn for_each_view(&self, mut visit: impl FnMut(&'static str, Access, ViewId)) {
                 match self {
                     $( Command::$variant { $( $field, )* } => {
-                        $( $( visit_view(stringify!($field), access!($access), *$field, &mut visit); )? let _ = $field; )*
+                        $(
+                            $( visit_view(stringify!($field), access!($access), *$field, &mut visit); )?
+                            let _ = $field;
+                        )*
                     } )*
                     Command::Target { .. } => {}
                 }

@@ -121,7 +121,9 @@ macro_rules! define_disassembler {
         fn print_command(command: &Command, printer: &Printer<'_>, text: &mut String) {
             text.push_str(command.name());
             match command {
-                $( Command::$variant { $( $field, )* } => { $( print_field(stringify!($field), $field, printer, text); )* } )*
+                $( Command::$variant { $( $field, )* } => {
+                    $( print_field(stringify!($field), $field, printer, text); )*
+                } )*
                 Command::Target { opcode, payload } => {
                     let _ = write!(text, " opcode={opcode:#04x} payload=");
                     payload.iter().for_each(|byte| { let _ = write!(text, "{byte:02x}"); });

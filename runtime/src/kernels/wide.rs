@@ -5,7 +5,10 @@
 
 /// `widest! { fn name[generic parameters][generic arguments](argument: type, ..) { body } }`
 macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident[$($generics:tt)*][$($call:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident[$($generics:tt)*][$($call:tt)*]($($argument:ident: $type:ty),* $(,)?) $body:block
+    ) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "the parts of one inner loop")]
         fn $name<$($generics)*>($($argument: $type),*) {
