@@ -28,6 +28,9 @@ pub struct Options {
     /// Round activations to int8 in blocks where a node permits it (MatMulNBits with `accuracy_level` 4), as ONNX Runtime's CPU kernels do.
     /// Left out, activations keep their type, which is more exact but differs from what ONNX Runtime records.
     pub int8_activations: bool,
+    /// Do so as well where ONNX Runtime fuses DequantizeLinear of a 4-bit weight with MatMul. It depends on its optimisation level whether a
+    /// recording was made so.
+    pub int8_activations_fused: bool,
 }
 
 /// An input or output of a model.

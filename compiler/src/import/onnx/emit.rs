@@ -323,9 +323,10 @@ impl Emitter {
         length: &Dim,
     ) -> Outcome<ValueId> {
         let mut ty = self.ty(x).clone();
-        if *start == Dim::Known(0) && ty.shape[axis] == *length {
+        if *start == Dim::Known(0) && self.dim(x, axis)? == *length {
             return Ok(x);
         }
+        self.dim(x, axis)?;
         let mut starts = vec![Dim::Known(0); ty.rank()];
         starts[axis] = start.clone();
         ty.shape[axis] = length.clone();

@@ -5,6 +5,7 @@ use super::super::dims;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, microsoft, since, standard};
+use super::microsoft::rounded_in_blocks;
 use std::collections::BTreeSet;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
@@ -15,14 +16,30 @@ type Made = Outcome<Vec<Operand>>;
 pub(super) static ROWS: &[Row] = &[
     since(12, "Einsum", einsum),
     standard("Gemm", gemm),
-    standard("MatMul", |node| {
-        let (a, b) = (node.value(0)?, node.value(1)?);
-        let y = node.matmul(a, b)?;
-        node.one(y)
-    }),
+    standard("MatMul", matmul),
     microsoft("FusedMatMul", fused_matmul),
     microsoft("TransposeMatMul", fused_matmul),
 ];
+
+fn matmul(node: &mut NodeContext) -> Made {
+    let (mut a, b) = (node.value(0)?, node.value(1)?);
+    if node.importer.options.int8_activations_fused
+        && let Some((k, block)) = four_bit_blocks(node, b)
+    {
+        a = rounded_in_blocks(node, a, k, block)?;
+    }
+    let y = node.matmul(a, b)?;
+    node.one(y)
+}
+
+/// Rows and block size of a weight that is dequantised from 4 bits in blocks along its rows.
+fn four_bit_blocks(node: &NodeContext, weight: ValueId) -> Option<(i64, i64)> {
+    let op = node.module.op(node.module.producer_of(weight, &core::DEQUANTIZE)?);
+    let int = |name: &str| op.attributes.get(name).and_then(|value| value.as_int());
+    let stored = node.module.tensor(*op.operands.first()?)?;
+    let fits = stored.element.bits() == 4 && stored.rank() == 2 && int("axis") == Some(0);
+    Some((stored.shape[0].known()?, int("block").filter(|block| fits && *block > 0)?))
+}
 
 fn gemm(node: &mut NodeContext) -> Made {
     let (mut a, mut b) = (node.value(0)?, node.value(1)?);

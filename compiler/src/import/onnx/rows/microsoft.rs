@@ -351,7 +351,7 @@ fn matmul_n_bits(node: &mut NodeContext) -> Made {
 }
 
 /// Activations rounded to int8 in blocks along the last axis: round(x * 127 / m) * m / 127 with m the largest size in the block.
-fn rounded_in_blocks(node: &mut NodeContext, x: ValueId, k: i64, block: i64) -> Outcome<ValueId> {
+pub(super) fn rounded_in_blocks(node: &mut NodeContext, x: ValueId, k: i64, block: i64) -> Outcome<ValueId> {
     let shape = node.shape(x);
     let (last, leading) = shape.split_last().ok_or_else(|| Fault::model("input 0 has no dimensions"))?;
     node.equate("the last dimension of input 0 is not K", last, &Dim::Known(k))?;

@@ -12,11 +12,6 @@ use tilewright_ir::tensor::Tensor;
 
 /// Cases whose recorded outputs are not what the operators define, with the reason. They must run all the same.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    (
-        "std-llama-opset24-int4/",
-        "recorded with DequantizeLinear and MatMul fused, activations rounded to int8",
-    ),
-    ("-mnb4-qdq", "recorded with DequantizeLinear and MatMul fused, activations rounded to int8"),
     ("genai-gemma2-int4", "an activation lies on the edge of two int8 steps"),
     ("genai-mistral-int4/prefill_p0", "an activation lies on the edge of two int8 steps"),
     ("whisper-decoder-torch18-qdq-i8", "a sum lies on the edge of two int8 steps"),
@@ -89,48 +84,79 @@ fn root() -> PathBuf {
     }
 }
 
+/// The ways of rounding activations: recorded outputs do not say which was in use.
+const WAYS: &[(&str, bool, bool)] =
+    &[("exact", false, false), ("int8", true, false), ("int8, fused", true, true)];
+
+/// The model as each way makes it.
+fn imports(case: &Path) -> Result<Vec<(&'static str, Imported)>, String> {
+    WAYS.iter()
+        .map(|(way, int8_activations, int8_activations_fused)| {
+            let options = Options {
+                int8_activations: *int8_activations,
+                int8_activations_fused: *int8_activations_fused,
+                ..Options::default()
+            };
+            import(case, &options).map(|imported| (*way, imported)).map_err(|diagnostics| {
+                let shown: Vec<String> = diagnostics.iter().take(4).map(ToString::to_string).collect();
+                format!("IMPORT {} errors\n{}", diagnostics.len(), shown.join("\n"))
+            })
+        })
+        .collect()
+}
+
+/// The nearest of the ways.
+fn best(imports: &[(&'static str, Imported)], folder: &Path) -> Result<(&'static str, Difference), String> {
+    let mut best: Option<(&str, Difference)> = None;
+    for (way, imported) in imports {
+        let difference = run(imported, folder)?;
+        let agrees = difference.ratio <= 1.0;
+        if best.as_ref().is_none_or(|(_, best)| difference.ratio < best.ratio) {
+            best = Some((way, difference));
+        }
+        if agrees {
+            break;
+        }
+    }
+    best.ok_or_else(|| "nothing was run".into())
+}
+
 #[test]
 fn models_agree_with_their_recorded_outputs() {
-    let options = Options { int8_activations: true, ..Options::default() };
     let mut failures = Vec::new();
     let (mut agreed, mut excepted, mut skipped) = (0, 0, 0);
     let only = std::env::var("TILEWRIGHT_CASE").unwrap_or_default();
     for case in folders(&root()).into_iter().filter(|case| case.to_string_lossy().contains(&only)) {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        let imported = match import(&case, &options) {
-            Ok(imported) => imported,
-            Err(diagnostics) => {
-                let shown: Vec<String> = diagnostics.iter().take(4).map(ToString::to_string).collect();
-                println!("{name:<44} IMPORT {} errors\n{}", diagnostics.len(), shown.join("\n"));
-                failures.push(name);
-                continue;
-            }
-        };
+        let imports = imports(&case);
         for set in std::iter::once(case.clone()).chain(folders(&case)) {
             let label = if set == case {
                 name.clone()
             } else {
                 format!("{name}/{}", set.file_name().unwrap().to_string_lossy())
             };
-            if !set.join("output_0.npy").exists() {
-                println!("{label:<44} skipped: no recorded outputs");
-                skipped += 1;
-                continue;
-            }
-            match run(&imported, &set) {
-                Ok(difference) if difference.ratio <= 1.0 => {
-                    println!("{label:<44} ok {:.1e}", difference.largest);
+            let is_excepted = EXCEPTIONS.iter().any(|(part, _)| label.contains(part));
+            let result = match &imports {
+                Ok(_) if !set.join("output_0.npy").exists() => {
+                    println!("{label:<44} skipped: no recorded outputs");
+                    skipped += 1;
+                    continue;
+                }
+                Ok(imports) => best(imports, &set),
+                Err(what) => Err(what.clone()),
+            };
+            match result {
+                Ok((way, difference)) if difference.ratio <= 1.0 => {
+                    println!("{label:<44} ok {:.1e} ({way})", difference.largest);
                     agreed += 1;
                 }
-                Ok(difference) if EXCEPTIONS.iter().any(|(part, _)| label.contains(part)) => {
+                Ok((_, difference)) if is_excepted => {
                     println!("{label:<44} over by exception {:.1e}", difference.largest);
                     excepted += 1;
                 }
-                Ok(difference) => {
-                    println!(
-                        "{label:<44} OVER {:.1e}, {:.0} times the tolerance",
-                        difference.largest, difference.ratio
-                    );
+                Ok((_, difference)) => {
+                    let (largest, ratio) = (difference.largest, difference.ratio);
+                    println!("{label:<44} OVER {largest:.1e}, {ratio:.0} times the tolerance");
                     failures.push(label);
                 }
                 Err(what) => {
