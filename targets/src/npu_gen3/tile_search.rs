@@ -9,10 +9,12 @@
 //! -> m=128 n=512 k=2048, loops n m k, 131072 cycles
 //! ```
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// One loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Axis {
     /// Its name in messages.
     pub name: &'static str,
@@ -37,7 +39,7 @@ impl Axis {
 }
 
 /// How long one dimension of an operand is for a tile of `t` steps of its axis: `(t - 1) * stride + reach`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// Index of the axis.
     pub axis: usize,
@@ -59,7 +61,7 @@ impl Span {
 }
 
 /// What happens to an operand's tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
     /// Comes from DRAM.
     Load,
@@ -72,7 +74,7 @@ pub enum Flow {
 }
 
 /// One operand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Operand {
     /// Load, store or hold.
     pub flow: Flow,
@@ -100,7 +102,7 @@ impl Operand {
 }
 
 /// What a tile costs on a compute engine: the product of its axes (rounded up to granules) times `factor`, over `per_cycle`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Work {
     /// Axes whose tile sizes are multiplied.
     pub axes: Vec<usize>,
@@ -111,7 +113,7 @@ pub struct Work {
 }
 
 /// A loop nest to be tiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Its loops.
     pub axes: Vec<Axis>,
@@ -126,7 +128,7 @@ pub struct Problem {
 }
 
 /// What the search knows of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limits {
     /// SRAM that a kernel may use.
     pub sram_bytes: u64,
@@ -201,11 +203,35 @@ pub fn candidates(axis: Axis) -> Vec<u64> {
     }
 }
 
-/// The best plan, or how far the smallest tiles are from fitting.
+type Found = BTreeMap<(Problem, Limits), Result<Plan, TooLarge>>;
+/// Answers kept per thread; beyond it they are forgotten.
+const FOUND_MAX: usize = 8192;
+
+thread_local! {
+    /// Layers of a model pose the same problems again and again: compile time stays flat in depth.
+    static FOUND: RefCell<Found> = const { RefCell::new(Found::new()) };
+}
+
+/// The best plan, or how far the smallest tiles are from fitting. Answers are remembered; they depend on the arguments alone.
 ///
 /// # Errors
 /// When not even the smallest tiles fit.
 pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
+    let key = (problem.clone(), limits);
+    if let Some(known) = FOUND.with_borrow(|found| found.get(&key).cloned()) {
+        return known;
+    }
+    let answer = search_all(problem, limits);
+    FOUND.with_borrow_mut(|found| {
+        if found.len() >= FOUND_MAX {
+            found.clear();
+        }
+        found.insert(key, answer.clone());
+    });
+    answer
+}
+
+fn search_all(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
     let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
     let mut best: Option<(Key, Plan)> = None;
     let mut index = vec![0usize; sizes.len()];
