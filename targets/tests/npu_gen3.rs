@@ -14,6 +14,7 @@ use tilewright_runtime::checker::Limits;
 use tilewright_runtime::element::Element;
 use tilewright_runtime::interpreter::TransferMode;
 use tilewright_runtime::session::{self, Session};
+use tilewright_runtime::timing::{Request, estimate};
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{Compiled, Options, compile_function};
 use tilewright_targets::npu_gen3::NPU_GEN3;
@@ -490,4 +491,24 @@ fn per_element_gathers_by_dma() {
         0.0,
     );
     check_op("core.gather_nd", &["tensor<9x7x3xf32>", "tensor<4x2xi64> in 0..7"], "{}", &[], 0.0);
+}
+
+#[test]
+fn decode_moves_weights_once_and_overlaps_computing() {
+    let row = Row {
+        op: "core.linear",
+        operands: &["tensor<1x1024xf16>", "tensor<1024x4096xf16>"],
+        attributes: "{activation = \"silu\", transpose_weight = false}",
+        results: &[],
+    };
+    for sram_bytes in [256 << 10, 512 << 10, 1 << 20, 4 << 20] {
+        let (compiled, _) = compile(&row_module(&row), &plain("decode"), sram_bytes);
+        let figures = tilewright_targets::figures::of(&(NPU_GEN3.machine)());
+        let timing = estimate(&compiled.program, &figures, &Request::default()).expect("a time");
+        let least = 1024 * 4096 * 2 + 1024 * 2 + 4096 * 2;
+        assert!(timing.total.dram_bytes * 100 <= least * 101, "{} of {least} bytes", timing.total.dram_bytes);
+        let bound = least / 32;
+        // The first tile cannot overlap, and each transfer has its latency.
+        assert!(timing.cycles * 2 <= bound * 3, "{sram_bytes}: {} cycles, at least {bound}", timing.cycles);
+    }
 }

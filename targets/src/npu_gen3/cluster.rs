@@ -178,7 +178,7 @@ impl Cluster {
         }
         let rows = row_tile.unwrap_or(maximum(&self.m.rows)?);
         axes.push(Axis { tile: row_tile, ..Axis::new("m", rows, 1) });
-        axes.push(Axis::new("n", maximum(&self.m.columns)?, 16));
+        axes.push(Axis::new("n", maximum(&self.m.columns)?, 32));
         axes.push(Axis::new("k", maximum(&depth.extent)?, if depth.unit == 1 { 16 } else { 1 }));
         let batches: u64 =
             self.batch.iter().map(&maximum).try_fold(1u64, |product, dim| dim.map(|dim| product * dim))?;
@@ -191,6 +191,12 @@ impl Cluster {
             let follows: Vec<usize> = batch.chain(follows.iter().copied()).collect();
             let mut operand = Operand::new(flow, &follows, view.element.bits() as u64);
             operand.fixed = fixed * batches;
+            // The neighbours in memory are those along a cut axis with stride 1.
+            operand.burst = match (has_batch, follows.last()) {
+                (true, Some(last)) if view.strides[rank + 1] == 1 && *last == n => Some(n),
+                (true, Some(last)) if view.strides[rank] == 1 && *last == k => Some(k),
+                _ => None,
+            };
             operands.push(operand);
         };
         let k_axis: &[usize] = if depth.is_cut { &[k] } else { &[] };
@@ -198,7 +204,10 @@ impl Cluster {
             if !product.x_is_resident {
                 add(Flow::Load, &product.x, &[&[m], k_axis].concat(), fixed_k);
             }
-            add(Flow::Load, &product.w, &[&[n], k_axis].concat(), fixed_k);
+            // Stored as it is multiplied, or transposed: the axis of neighbours goes last.
+            let is_transposed = product.w.strides[rank] == 1 && product.w.strides[rank + 1] != 1;
+            let follows = if is_transposed { [&[n][..], k_axis].concat() } else { [k_axis, &[n]].concat() };
+            add(Flow::Load, &product.w, &follows, fixed_k);
             for view in [&product.scale, &product.zero_point].into_iter().flatten() {
                 add(Flow::Load, view, &[&[n][..], if product.block > 0 { k_axis } else { &[] }].concat(), 1);
             }

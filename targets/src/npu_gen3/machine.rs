@@ -107,7 +107,7 @@ pub fn limits(context: &LoweringContext) -> Limits {
         sram_bytes: machine.sram_bytes - machine.sram_bytes / SRAM_SLACK_DIVISOR,
         accumulator_bytes: machine.accumulator_bytes,
         dram_bytes_per_cycle: machine.dram_bytes_per_cycle,
-        transfer_cycles: machine.dram_latency_cycles / 4,
+        transfer_cycles: machine.dram_latency_cycles,
         command_cycles: machine.launch_cycles,
     }
 }

@@ -84,12 +84,23 @@ pub struct Operand {
     pub fixed: u64,
     /// Bits per element.
     pub bits: u64,
+    /// The axis along which elements are neighbours in DRAM: a part of it moves in whole bursts.
+    pub burst: Option<usize>,
 }
+
+/// Bytes of a DRAM burst: 16 beats on two 16-bit channels in step (LPDDR5, JEDEC JESD209-5).
+const BURST_BYTES: u64 = 64;
 
 impl Operand {
     /// An operand whose dimensions are the given axes.
     pub fn new(flow: Flow, axes: &[usize], bits: u64) -> Operand {
-        Operand { flow, spans: axes.iter().map(|axis| Span::plain(*axis)).collect(), fixed: 1, bits }
+        Operand {
+            flow,
+            spans: axes.iter().map(|axis| Span::plain(*axis)).collect(),
+            fixed: 1,
+            bits,
+            burst: None,
+        }
     }
 
     fn tile_bytes(&self, tiles: &[u64]) -> u64 {
@@ -351,24 +362,32 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram
     let steps = order.iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
     let innermost = order.iter().rposition(|axis| trips(*axis) > 1).map_or(0, |at| at + 1);
     let per_cycle = limits.dram_bytes_per_cycle.max(1);
-    // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for.
-    let (mut dram_bytes, mut streamed, mut waited, mut first) = (0u64, 0u64, 0u64, 0u64);
+    // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for. Loads
+    // and stores have a queue each, and share the memory.
+    let (mut dram_bytes, mut loads, mut stores) = (0u64, 0u64, 0u64);
+    let (mut waited, mut first) = (0u64, 0u64);
     for operand in problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store))
     {
         let traffic = traffic(problem, operand, tiles, order);
         dram_bytes = dram_bytes.saturating_add(traffic.bytes);
         let setup = traffic.transfers.saturating_mul(limits.transfer_cycles);
-        if operand.flow == Flow::Load && traffic.depth < innermost {
-            waited = waited.saturating_add(traffic.bytes / per_cycle + setup);
-        } else {
-            streamed = streamed.saturating_add(traffic.bytes / per_cycle + setup / 2);
-            first = first.saturating_add(operand.tile_bytes(tiles) / per_cycle);
+        let cycles = traffic.bytes / per_cycle + setup;
+        match operand.flow {
+            Flow::Load if traffic.depth < innermost => waited = waited.saturating_add(cycles),
+            Flow::Load => {
+                loads = loads.saturating_add(cycles);
+                first = first.saturating_add(operand.tile_bytes(tiles) / per_cycle + limits.transfer_cycles);
+            }
+            _ => stores = stores.saturating_add(cycles),
         }
     }
     let fills = steps / innermost.checked_sub(1).map_or(1, |at| trips(order[at]));
-    waited = waited.saturating_add(fills.saturating_mul(first + limits.transfer_cycles));
-    let compute = work_cycles(problem, tiles).saturating_add(steps.saturating_mul(limits.command_cycles));
-    let cycles = waited.saturating_add(compute.max(streamed));
+    waited = waited.saturating_add(fills.saturating_mul(first));
+    let commands = 1 + problem.work.len() as u64;
+    let issue = steps.saturating_mul(limits.command_cycles * commands);
+    let compute = work_cycles(problem, tiles).saturating_add(issue);
+    let movement = loads.max(stores).max(dram_bytes / per_cycle);
+    let cycles = waited.saturating_add(compute.max(movement));
     Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, dram_bytes, sram_bytes }
 }
 
@@ -394,7 +413,15 @@ fn whole_bytes(problem: &Problem, operand: &Operand, tiles: &[u64]) -> u64 {
         let length = (extent / tile) * span.length(tile) + if tail > 0 { span.length(tail) } else { 0 };
         product.saturating_mul(length)
     });
-    elements.saturating_mul(operand.bits).div_ceil(8)
+    let bytes = elements.saturating_mul(operand.bits).div_ceil(8);
+    match operand.burst {
+        Some(axis) if tiles[axis] < problem.axes[axis].extent => {
+            let row_bytes = (tiles[axis] * operand.bits).div_ceil(8).max(1);
+            let moved = row_bytes.div_ceil(BURST_BYTES) * BURST_BYTES;
+            (u128::from(bytes) * u128::from(moved) / u128::from(row_bytes)) as u64
+        }
+        _ => bytes,
+    }
 }
 
 #[cfg(test)]
@@ -473,6 +500,7 @@ mod tests {
             spans: vec![Span { axis: 0, stride: 2, reach: 3 }],
             fixed: 8,
             bits: 32,
+            burst: None,
         };
         let problem = Problem {
             axes: vec![Axis::new("row", 10, 1)],
