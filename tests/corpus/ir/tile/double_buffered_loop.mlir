@@ -1,4 +1,4 @@
-// A tile loop that fetches one tile ahead: the wait of an iteration is for the transfer that the one before it named.
+// A tile loop with a transfer that has a name: the wait is for the last transfer of that name.
 "builtin.module"() ({
   "func.func"() <{function_type = () -> (), sym_name = "main"}> ({
     "tile.register"() <{maximum = 511 : i64, minimum = 0 : i64, name = "past", role = "bound"}> : () -> ()
