@@ -21,7 +21,9 @@ macro_rules! table {
         pub(super) fn command(emitter: &mut Emitter, op: OpId) -> Result<Command, String> {
             let def = emitter.module.op(op).def;
             $(if def == &tile::$op {
-                return Ok(Command::$variant { $($field: Reader { emitter: &mut *emitter, op }.$reader(stringify!($field))?),* });
+                return Ok(Command::$variant {
+                    $($field: Reader { emitter: &mut *emitter, op }.$reader(stringify!($field))?),*
+                });
             })*
             Err("it is not in the table of commands".to_string())
         }
@@ -33,26 +35,27 @@ table! {
     BINARY => Binary { engine: engine, function: name, destination: view, a: view, b: view };
     TRANSFER => Transfer { engine: engine, token: token, destination: view, source: view };
     MATMUL => Matmul {
-        engine: engine, destination: view, a: view, b: view, scale: maybe, zero_point: maybe, block: number, accumulate: flag,
+        engine: engine, destination: view, a: view, b: view, scale: maybe, zero_point: maybe, block: number,
+        accumulate: flag,
     };
     MATMUL_INTEGER => MatmulInteger {
         engine: engine, destination: view, a: view, b: view, a_zero: maybe, b_zero: maybe, accumulate: flag,
     };
     CONVOLUTION => Convolution {
-        engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros, groups: number,
-        accumulate: flag,
+        engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros,
+        groups: number, accumulate: flag,
     };
     CONV_TRANSPOSE => ConvTranspose {
-        engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros, groups: number,
-        accumulate: flag,
+        engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros,
+        groups: number, accumulate: flag,
     };
     POOL => Pool {
         engine: engine, function: name, destination: view, x: view, kernel: ones, strides: ones, dilations: ones,
         pads_low: zeros, pads_high: zeros, count_include_pad: flag,
     };
     ATTENTION => Attention {
-        engine: engine, accumulator: view, running_maximum: view, running_sum: view, q: view, k: view, v: view, mask: maybe,
-        scale: single, softcap: single, causal_offset: maybe_expression, window: number, group: positive,
+        engine: engine, accumulator: view, running_maximum: view, running_sum: view, q: view, k: view, v: view,
+        mask: maybe, scale: single, softcap: single, causal_offset: maybe_expression, window: number, group: positive,
     };
     ATTENTION_FINISH => AttentionFinish { engine: engine, destination: view, accumulator: view, sum: view };
     SELECT => Select { engine: engine, destination: view, condition: view, a: view, b: view };
@@ -61,12 +64,16 @@ table! {
     DEQUANTIZE => Dequantize { engine: engine, destination: view, x: view, scale: view, zero_point: maybe };
     REDUCE => Reduce { engine: engine, function: name, destination: view, x: view, accumulate: flag };
     SOFTMAX => Softmax { engine: engine, destination: view, x: view, log: flag };
-    NORMALIZE => Normalize { engine: engine, kind: name, destination: view, x: view, gain: maybe, bias: maybe, epsilon: single };
+    NORMALIZE => Normalize {
+        engine: engine, kind: name, destination: view, x: view, gain: maybe, bias: maybe, epsilon: single,
+    };
     ROPE => Rope { engine: engine, destination: view, x: view, cos: view, sin: view, interleaved: flag };
     CUMULATIVE => Cumulative {
         engine: engine, function: name, destination: view, x: view, axis: axis, exclusive: flag, reverse: flag,
     };
-    ARG_REDUCE => ArgReduce { engine: engine, function: name, destination: view, x: view, axis: axis, select_last: flag };
+    ARG_REDUCE => ArgReduce {
+        engine: engine, function: name, destination: view, x: view, axis: axis, select_last: flag,
+    };
     TOP_K => TopK { engine: engine, values: view, indices: view, x: view, axis: axis, largest: flag };
     GATHER => Gather { engine: engine, destination: view, source: view, indices: view, axis: axis };
     GATHER_ELEMENTS => GatherElements { engine: engine, destination: view, source: view, indices: view, axis: axis };

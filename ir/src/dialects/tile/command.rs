@@ -47,7 +47,8 @@ macro_rules! field {
 macro_rules! commands {
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident $text:literal ($($access:ident $operand:ident),*) { $($need:ident $field:ident: $rule:ident),* } $($results:expr)?;
+        $name:ident $text:literal ($($access:ident $operand:ident),*)
+        { $($need:ident $field:ident: $rule:ident),* } $($results:expr)?;
     )*) => {
         $(
             $(#[doc = $doc])+

@@ -28,9 +28,9 @@ pub static REGISTER: OpDef = OpDef {
 pub static BUFFER: OpDef = OpDef {
     name: "tile.buffer",
     doc: "Memory for the result's elements, laid out row-major by `capacity` (one length per dimension; the dimensions \
-          themselves may be expressions that stay at or below it). Its contents are undefined until written. A buffer lives in the \
-          block that declares it: inside a loop it does not carry over to the next iteration. `offset_bytes` is its place in the \
-          space, once memory is planned.",
+          themselves may be expressions that stay at or below it). Its contents are undefined until written. A \
+          buffer lives in the block that declares it: inside a loop it does not carry over to the next iteration. \
+          `offset_bytes` is its place in the space, once memory is planned.",
     results: &[value("buffer", TypeRule::View)],
     attributes: &[
         attribute("capacity", AttributeRule::Ints),
@@ -60,8 +60,9 @@ pub static CONSTANT: OpDef = OpDef {
 pub static ARGUMENT: OpDef = OpDef {
     name: "tile.argument",
     doc: "Memory that the caller sees, laid out row-major by `capacity`: an `input` or `output` of one run (space `io`), or a \
-          `state` that stays between runs (space `state`): it is the model's input `name` before a run and its output `output_name`, of \
-          dimensions `output_dims`, after; `growing_axis` is the dimension that gets longer, if one does.",
+          `state` that stays between runs (space `state`): it is the model's input `name` before a run and its \
+          output `output_name`, of dimensions `output_dims`, after; `growing_axis` is the dimension that gets \
+          longer, if one does.",
     results: &[value("argument", TypeRule::View)],
     attributes: &[
         attribute("name", AttributeRule::Str),
