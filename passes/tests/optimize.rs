@@ -96,7 +96,8 @@ fn threads_do_not_show() {
 const BOMB: &str = "
 rule bomb expanding {
   (core.mul ?x ?c)
-    => (core.mul (core.mul ?x (number scalar(?c) * 2.0 : tensor(element(?x), []))) (number 0.5 : tensor(element(?x), [])))
+    => (core.mul (core.mul ?x (number scalar(?c) * 2.0 : tensor(element(?x), [])))
+                 (number 0.5 : tensor(element(?x), [])))
 }
 ";
 

@@ -76,8 +76,8 @@ impl Analysis<ENode> for Facts {
             Kind::Project(_) => graph[node.children[0]].data.constant,
         };
         // `size` is known only at run time although it has no operands.
-        let constant = constant
-            && !matches!(head.kind, Kind::Op(def) if def.operands.is_empty() && value.is_none() && !def.is(Traits::CONSTANT));
+        let is_size = |def: &OpDef| def.operands.is_empty() && value.is_none() && !def.is(Traits::CONSTANT);
+        let constant = constant && !matches!(head.kind, Kind::Op(def) if is_size(def));
         Data { types: head.results, constant, value }
     }
 

@@ -24,7 +24,10 @@ pub const BITWISE_FUNCTIONS: &[&str] = &["and", "or", "xor", "shl", "shr"];
 const ELEMENTWISE: Traits = Traits::PURE.with(Traits::ELEMENTWISE);
 
 macro_rules! binary {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, $traits:expr, [$($attribute:expr),*], $doc:literal, $evaluate:expr;)*) => {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident = $text:literal, $rule:ident, $traits:expr, [$($attribute:expr),*], $doc:literal, $evaluate:expr;
+    )*) => {
         $($(#[$meta])*
         pub static $name: OpDef = OpDef {
             name: $text,

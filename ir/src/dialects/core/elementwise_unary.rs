@@ -25,7 +25,10 @@ pub const ROUND_MODES: &[&str] = &["half_even", "floor", "ceil", "trunc"];
 pub const GELU_FORMS: &[&str] = &["none", "tanh"];
 
 macro_rules! unary {
-    ($($(#[$meta:meta])* $name:ident = $text:literal, $rule:ident, [$($attribute:expr),*], $doc:literal, $evaluate:expr;)*) => {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident = $text:literal, $rule:ident, [$($attribute:expr),*], $doc:literal, $evaluate:expr;
+    )*) => {
         $($(#[$meta])*
         pub static $name: OpDef = OpDef {
             name: $text,
