@@ -157,7 +157,8 @@ fn user_errors_are_1_and_usage_is_2() {
 
 /// A model in which every node of one operator has a name that nobody knows; gives the file and how many nodes.
 fn unsupported(folder: &Path) -> (PathBuf, usize) {
-    let bytes = std::fs::read(tests_folder().join("models/cases/genai-llama-int4/model.onnx")).expect("a model");
+    let bytes =
+        std::fs::read(tests_folder().join("models/cases/genai-llama-int4/model.onnx")).expect("a model");
     let (known, unknown) = (b"SkipSimplifiedLayerNormalization", b"SkipSimplifiedLayerNormalizatioX");
     let mut changed = bytes.clone();
     let mut count = 0;
