@@ -63,7 +63,7 @@ impl Level {
 /// The passes that lead to each level of core IR.
 const PIPELINES: [(Level, &str); 3] = [
     (Level::Core, "canonicalize,cse,dce"),
-    (Level::Optimized, "optimize,canonicalize,cse,dce"),
+    (Level::Optimized, "optimize,absorb-masks,canonicalize,cse,dce"),
     (Level::Kernels, "form-kernels"),
 ];
 

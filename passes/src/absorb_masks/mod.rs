@@ -121,9 +121,13 @@ fn analyse(module: &Module, mask: ValueId, queries: &Dim, keys: &Dim) -> Option<
         additive(&expression, &mut conditions)?;
     }
     let mut found = Found::default();
-    let shift = keys - queries;
+    let lengths = (queries.clone(), keys.clone());
     for condition in conditions {
-        classify(module, condition, &shift, &mut found)?;
+        classify(module, condition, &lengths, &mut found)?;
+    }
+    // The op's window is meant as a limit beside the causal one; targets take it so.
+    if found.window.is_some() && !found.causal {
+        return None;
     }
     // A lone padding mask that has no query axis is small already.
     let wide = ty.rank() >= 2 && ty.shape[ty.rank() - 2] != Dim::Known(1);
@@ -243,18 +247,33 @@ fn difference(expression: &Expression) -> Option<Affine> {
     }
 }
 
-fn classify(module: &Module, condition: Expression, shift: &Dim, found: &mut Found) -> Option<()> {
+fn coefficient(affine: &Affine, variable: usize) -> Option<i64> {
+    affine.terms.get(&variable).map_or(Some(0), Dim::known)
+}
+
+/// `lengths`: queries and keys.
+fn classify(module: &Module, condition: Expression, lengths: &(Dim, Dim), found: &mut Found) -> Option<()> {
+    let shift = &(&lengths.1 - &lengths.0);
     if let Some(difference) = difference(&condition) {
         if let Some(constant) = difference.known().and_then(Dim::known) {
             return (constant >= 0).then_some(());
         }
         // query + shift - key >= 0: causal, end-aligned. key - query - shift + window - 1 >= 0: a window.
-        if difference.terms == BTreeMap::from([(QUERY, Dim::Known(1)), (KEY, Dim::Known(-1))]) {
+        // With one query or one key, its variable is zero and left out.
+        let (query, key) = (coefficient(&difference, QUERY), coefficient(&difference, KEY));
+        let others = difference.terms.keys().any(|variable| ![QUERY, KEY].contains(variable));
+        let may = |found: Option<i64>, wanted: i64, single: bool| {
+            found == Some(wanted) || (found == Some(0) && single)
+        };
+        if others {
+            return None;
+        }
+        if may(query, 1, lengths.0 == Dim::Known(1)) && may(key, -1, lengths.1 == Dim::Known(1)) {
             let rest = (&difference.constant - shift).known()?;
             (rest == 0).then(|| found.causal = true)?;
             return Some(());
         }
-        if difference.terms == BTreeMap::from([(QUERY, Dim::Known(-1)), (KEY, Dim::Known(1))]) {
+        if may(query, -1, lengths.0 == Dim::Known(1)) && may(key, 1, lengths.1 == Dim::Known(1)) {
             let window = (&difference.constant + shift).known()? + 1;
             (window >= 1 && found.window.is_none()).then(|| found.window = Some(window))?;
             return Some(());
@@ -277,9 +296,7 @@ fn is_padding(module: &Module, condition: &Expression) -> bool {
             let Some(ty) = module.tensor(*value) else { return false };
             let reads = |axis: usize, variable: usize| {
                 index[axis] == Affine::variable(variable)
-                    || (variable == BATCH
-                        && ty.shape[axis] == Dim::Known(1)
-                        && index[axis] == Affine::constant(Dim::Known(0)))
+                    || (ty.shape[axis] == Dim::Known(1) && index[axis] == Affine::constant(Dim::Known(0)))
             };
             ty.rank() == 2 && reads(0, BATCH) && reads(1, KEY)
         }
