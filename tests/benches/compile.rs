@@ -22,8 +22,7 @@ fn run(module: &mut Module, context: &mut PassContext, pipeline: &str) -> Durati
     if let Err(failure) = manager.run(module, context, &mut []) {
         panic!("{}: {:?}", failure.pass, failure.diagnostics);
     }
-    let took = start.elapsed();
-    took
+    start.elapsed()
 }
 
 fn row(what: &str, found: f64, aim: f64, unit: &str) {
