@@ -9,12 +9,12 @@
 //! prologue | attention of layer 0 | MLP of layer 0 | attention of layer 1 | ... | head
 //! ```
 
-use super::slice::{ancestor_in, is_local, is_sliceable};
+use super::slice::{ancestor_in, is_derived, is_local, is_sliceable};
 use std::collections::BTreeMap;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
 use tilewright_ir::op_def::Traits;
 
-/// The slices of a block: each a list of ops in order. Constants, and ops that may not enter an e-graph, are in none.
+/// The slices of a block: each a list of ops in order. Constants and what follows from them, and ops that may not enter an e-graph, are in none.
 pub fn slices(module: &Module, block: BlockId) -> Vec<Vec<OpId>> {
     let ops = &module.block(block).ops;
     let mut out = Vec::new();
@@ -22,7 +22,7 @@ pub fn slices(module: &Module, block: BlockId) -> Vec<Vec<OpId>> {
     for op in ops {
         if is_sliceable(module, *op) {
             run.push(*op);
-        } else if !module.op(*op).def.is(Traits::CONSTANT) {
+        } else if !module.op(*op).def.is(Traits::CONSTANT) && !is_derived(module, *op) {
             cut(module, block, std::mem::take(&mut run), &mut out);
         }
     }

@@ -163,6 +163,14 @@ fn refer(
         push(module, op, SmallVec::new(), slice, binding, known);
         return known[&value];
     }
+    if let Some(op) = module.producer(value).filter(|op| is_derived(module, *op)) {
+        let mut operands = SmallVec::new();
+        for operand in slots(module, op) {
+            operands.push(operand.map(|inner| refer(module, inner, slice, binding, known)));
+        }
+        push(module, op, operands, slice, binding, known);
+        return known[&value];
+    }
     let found = Ref::Input(slice.inputs.len());
     let constant = module.producer_of(value, &core::CONSTANT).is_some();
     slice.inputs.push(Input { ty: module.ty(value).clone(), constant });
@@ -171,11 +179,34 @@ fn refer(
     found
 }
 
+/// Longest chain of ops over constants that is followed.
+const DERIVED_DEPTH_MAX: usize = 8;
+
+/// Whether an op follows from constants alone (a weight's dequantisation, say). Such ops are taken into every slice that uses them,
+/// wherever they stand.
+pub fn is_derived(module: &Module, op: OpId) -> bool {
+    fn derived(module: &Module, op: OpId, depth: usize) -> bool {
+        let operation = module.op(op);
+        let plain = operation.def.is(Traits::PURE) && operation.regions.is_empty();
+        let from_constants = |value: &ValueId| {
+            module
+                .producer(*value)
+                .is_some_and(|op| module.op(op).def.is(Traits::CONSTANT) || derived(module, op, depth + 1))
+        };
+        depth < DERIVED_DEPTH_MAX
+            && plain
+            && !operation.operands.is_empty()
+            && operation.operands.iter().all(from_constants)
+    }
+    derived(module, op, 0)
+}
+
 /// Whether an op may enter an e-graph: pure, with no regions and no successors, and not a constant.
 pub fn is_sliceable(module: &Module, op: OpId) -> bool {
     let operation = module.op(op);
     operation.def.is(Traits::PURE)
         && !operation.def.is(Traits::CONSTANT)
+        && !is_derived(module, op)
         && operation.regions.is_empty()
         && operation.results.iter().all(|value| module.tensor(*value).is_some())
 }
