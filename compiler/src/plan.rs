@@ -68,9 +68,7 @@ fn language_model(signature: &Signature) -> Option<LanguageModel> {
         signature.inputs.iter().find(|input| ["input_ids", "inputs_embeds"].contains(&&*input.name))?;
     let sequence = tokens.ty.shape.get(1)?.as_symbol()?.clone();
     let batch = tokens.ty.shape[0].as_symbol().cloned();
-    if signature.states().next().is_none() {
-        return None;
-    }
+    signature.states().next()?;
     let mut past = None;
     for state in signature.states() {
         for dim in &state.ty.shape {

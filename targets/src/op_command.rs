@@ -98,8 +98,11 @@ static BINARY: &[(&OpDef, &str)] = &[
     (&core::MIN, "min"),
 ];
 
-/// Functions chosen by one attribute: op, command, attribute, words of the attribute and of the command.
-static CHOSEN: &[(&OpDef, &OpDef, &str, &[(&str, &str)])] = &[
+/// Op, command, attribute, words of the attribute and of the command.
+type Chosen = (&'static OpDef, &'static OpDef, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Functions chosen by one attribute.
+static CHOSEN: &[Chosen] = &[
     (&core::GELU, &tile::UNARY, "approximate", &[("none", "gelu"), ("tanh", "gelu_tanh")]),
     (
         &core::ROUND,

@@ -224,7 +224,7 @@ fn compare_with_expected(text: &str, lines_before: usize, file: &str, found: &[D
                 && one.what.contains(&expected.text)
                 && line.is_none_or(|line| line == expected.line)
         };
-        match left.iter().position(|one| fits(one)) {
+        match left.iter().position(fits) {
             Some(at) => {
                 left.remove(at);
             }

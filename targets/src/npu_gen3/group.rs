@@ -152,13 +152,13 @@ impl Group {
         nest.run(
             context,
             &mut Step(|context: &mut LoweringContext, tiles: &Tiles| {
-                let mut views: Vec<Option<View>> = vec![None; self.members.len()];
+                let mut views: Vec<Option<View>> = Vec::with_capacity(self.members.len());
                 for member in 0..self.members.len() {
-                    views[member] = match (place_of(&inputs, member), place_of(&outputs, member)) {
+                    views.push(match (place_of(&inputs, member), place_of(&outputs, member)) {
                         (Some(load), _) => Some(tiles.load(load).clone()),
                         (_, Some(result)) => Some(tiles.result(result).clone()),
                         _ => Some(self.scratch(context, member, tiles)?),
-                    };
+                    });
                 }
                 for node in &self.nodes {
                     self.emit(context, node, &views)?;
