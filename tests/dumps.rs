@@ -138,7 +138,7 @@ fn dumps_of_all_levels_are_mlir() {
         let case = cases::read(&folder).unwrap_or_else(|problems| panic!("{}", problems[0]));
         let source = Source::Onnx(case.model.clone());
         let imported = session
-            .import(&source, &BTreeMap::new(), false)
+            .import(&source, &BTreeMap::new(), Default::default())
             .unwrap_or_else(|problems| panic!("{}", problems[0]));
         let signature = Signature::of(&imported.module, imported.module.functions()[0]);
         let bindings =

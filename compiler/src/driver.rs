@@ -82,8 +82,8 @@ pub struct CompileOptions {
     pub require_target: bool,
     /// Rule files beyond the session's.
     pub rule_files: Vec<PathBuf>,
-    /// Round activations to int8 where the model's nodes permit it, as ONNX Runtime does.
-    pub int8_activations: bool,
+    /// What becomes of activations where the model's nodes permit int8.
+    pub activations: import::Activations,
     /// Keep a report of the rules that fired.
     pub explain: bool,
     /// Write every level into this folder.
@@ -166,7 +166,7 @@ impl Session {
         let target = self.target(&options.target).map_err(one)?;
         let mut phases = Vec::new();
         let start = Instant::now();
-        let imported = self.import(source, &options.bindings, options.int8_activations)?;
+        let imported = self.import(source, &options.bindings, options.activations)?;
         phases.push(("import", start.elapsed()));
         let function = main_function(&imported.module)?;
         let signature = Signature::of(&imported.module, function);
@@ -225,10 +225,15 @@ impl Session {
         &self,
         source: &Source,
         bindings: &BTreeMap<String, i64>,
-        int8_activations: bool,
+        activations: import::Activations,
     ) -> Result<import::Imported, Diagnostics> {
         let bindings = bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect();
-        let options = import::Options { bindings, int8_activations, ..Default::default() };
+        let options = import::Options {
+            bindings,
+            int8_activations: activations != import::Activations::Exact,
+            int8_activations_fused: activations == import::Activations::Int8Fused,
+            ..Default::default()
+        };
         match source {
             Source::Onnx(path) => import::onnx::import(path, &options),
             Source::StandardInput => {

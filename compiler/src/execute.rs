@@ -1,6 +1,7 @@
 //! Runs a model once on given inputs: on the reference evaluator, or compiled for a target and run by the interpreter.
 
 use crate::driver::CompileOptions;
+use crate::import::Activations;
 use crate::model::Source;
 use crate::session::Session;
 use crate::signature::{Port, Signature};
@@ -14,10 +15,10 @@ use tilewright_ir::types::Type;
 
 /// Where to run.
 pub enum On<'a> {
-    /// The reference evaluator, on core IR as imported; activations are rounded to int8 where nodes permit it, if asked for.
+    /// The reference evaluator, on core IR as imported; with activations as asked for.
     Reference {
-        /// As [`CompileOptions::int8_activations`].
-        int8_activations: bool,
+        /// As [`CompileOptions::activations`].
+        activations: Activations,
     },
     /// A target, by these options; symbols are bound from the inputs' shapes.
     Target(&'a CompileOptions),
@@ -33,11 +34,11 @@ pub fn execute(
     inputs: &[Tensor],
     on: &On,
 ) -> Result<Vec<Tensor>, Diagnostics> {
-    let int8_activations = match on {
-        On::Reference { int8_activations } => *int8_activations,
-        On::Target(options) => options.int8_activations,
+    let activations = match on {
+        On::Reference { activations } => *activations,
+        On::Target(options) => options.activations,
     };
-    let imported = session.import(source, &BTreeMap::new(), int8_activations)?;
+    let imported = session.import(source, &BTreeMap::new(), activations)?;
     let function = imported
         .module
         .functions()

@@ -2,6 +2,7 @@
 
 use super::parse_bindings;
 use crate::exit::Failure;
+use crate::import::Activations;
 use crate::model::Source;
 use crate::session::Session;
 use std::path::PathBuf;
@@ -21,9 +22,9 @@ pub(crate) struct Arguments {
     /// Fix symbolic dimensions, such as batch=1,seq=32
     #[arg(long, value_name = "NAME=VALUE,...", value_delimiter = ',')]
     bind: Vec<String>,
-    /// Round activations to int8 where the model's nodes permit it, as ONNX Runtime does
-    #[arg(long)]
-    int8_activations: bool,
+    /// Activations where a node permits int8: as they are, or rounded as ONNX Runtime does
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    activations: Activations,
     /// Print where ops came from
     #[arg(long)]
     mlir_print_debuginfo: bool,
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
 /// Imports and prints.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let source = Source::open(&arguments.model)?;
-    let imported = session.import(&source, &parse_bindings(&arguments.bind)?, arguments.int8_activations)?;
+    let imported = session.import(&source, &parse_bindings(&arguments.bind)?, arguments.activations)?;
     crate::render::print_all(&imported.diagnostics, &[]);
     let options = PrintOptions {
         locations: arguments.mlir_print_debuginfo,

@@ -15,6 +15,7 @@ mod run;
 
 use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
+use crate::import::Activations;
 use crate::plan::PlanOptions;
 use crate::session::Session;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -89,9 +90,9 @@ pub(crate) struct CompileArguments {
     /// Fail when any op would run on the host
     #[arg(long)]
     pub(crate) require_target: bool,
-    /// Round activations to int8 where the model's nodes permit it (MatMulNBits with accuracy_level 4), as ONNX Runtime does
-    #[arg(long)]
-    pub(crate) int8_activations: bool,
+    /// Activations where a node permits int8 (MatMulNBits with accuracy_level 4): as they are, or rounded as ONNX Runtime does
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) activations: Activations,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -184,7 +185,7 @@ impl CompileArguments {
                 context_window: self.context_window,
             },
             require_target: self.require_target,
-            int8_activations: self.int8_activations,
+            activations: self.activations,
             rule_files: self.rules.clone(),
             threads: self.threads,
             ..CompileOptions::default()

@@ -85,13 +85,13 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let outputs: Vec<(String, Tensor)> = match &source {
         Source::Artifact(path) => Loaded::open(path)?.run_named(&inputs)?,
         _ => {
-            let imported = session.import(&source, &BTreeMap::new(), false)?;
+            let imported = session.import(&source, &BTreeMap::new(), arguments.what.activations)?;
             let function = imported.module.functions().first().copied();
             let signature = function.map(|op| Signature::of(&imported.module, op)).unwrap_or_default();
             let inputs = ordered(&signature.inputs, inputs)?;
             let options = arguments.what.options()?;
             let on = if arguments.reference {
-                crate::execute::On::Reference { int8_activations: false }
+                crate::execute::On::Reference { activations: arguments.what.activations }
             } else {
                 crate::execute::On::Target(&options)
             };

@@ -16,6 +16,18 @@ use tilewright_ir::dim::Dim;
 use tilewright_ir::module::Module;
 use tilewright_ir::types::TensorType;
 
+/// What becomes of activations where a node permits int8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Activations {
+    /// They keep their type: the most exact.
+    #[default]
+    Exact,
+    /// Rounded to int8 in blocks at MatMulNBits with accuracy_level 4, as ONNX Runtime's CPU kernels do.
+    Int8,
+    /// Also at products of 4-bit weights that ONNX Runtime fuses into MatMulNBits.
+    Int8Fused,
+}
+
 /// What the user may say about an import.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
