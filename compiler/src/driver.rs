@@ -21,6 +21,7 @@ use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 use tilewright_ir::module::Module;
 use tilewright_ir::print::{PrintOptions, print};
+use tilewright_passes::PIPELINES;
 use tilewright_passes::egraph::explain::BlockReport;
 use tilewright_passes::form_kernels::kernel_count;
 use tilewright_passes::machine::Machine;
@@ -60,12 +61,8 @@ impl Level {
     }
 }
 
-/// The passes that lead to each level of core IR.
-const PIPELINES: [(Level, &str); 3] = [
-    (Level::Core, "canonicalize,cse,dce"),
-    (Level::Optimized, "optimize,absorb-masks,canonicalize,cse,dce"),
-    (Level::Kernels, "form-kernels"),
-];
+/// The levels of core IR after import, in the order of [`PIPELINES`].
+const CORE_LEVELS: [Level; 3] = [Level::Core, Level::Optimized, Level::Kernels];
 
 /// What to compile for.
 #[derive(Clone, Debug, Default)]
@@ -264,7 +261,7 @@ impl Session {
         }
         let mut dumps = Vec::new();
         let wants_text = |level: Level| options.dump_folder.is_some() || options.compile_to == level;
-        for (level, pipeline) in PIPELINES {
+        for (level, (_, pipeline)) in CORE_LEVELS.into_iter().zip(PIPELINES) {
             if level > options.compile_to {
                 break;
             }

@@ -43,9 +43,12 @@ pub static BUILTIN: &[&PassDef] = &[
     &legality::DEF,
 ];
 
-/// The pipeline from imported IR to kernels.
-pub const DEFAULT_PIPELINE: &str =
-    "builtin.module(canonicalize,cse,dce,optimize,absorb-masks,canonicalize,cse,dce,form-kernels)";
+/// The levels of core IR after import, by name, with the passes that lead to each from the one before.
+pub const PIPELINES: [(&str, &str); 3] = [
+    ("core", "canonicalize,cse,dce"),
+    ("optimized", "optimize,absorb-masks,canonicalize,cse,dce"),
+    ("kernels", "form-kernels"),
+];
 
 /// Checks the signature of every op of a module: the default after each pass.
 ///

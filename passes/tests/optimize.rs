@@ -86,7 +86,9 @@ fn threads_do_not_show() {
         pool.install(|| {
             let mut module = llama(&LlamaShape { layers: 5, ..LlamaShape::default() });
             let mut context = PassContext::new(Registry::builtin());
-            run(&mut module, tilewright_passes::DEFAULT_PIPELINE, &mut context);
+            for (_, pipeline) in tilewright_passes::PIPELINES {
+                run(&mut module, pipeline, &mut context);
+            }
             tilewright_ir::print::print(&module, &tilewright_ir::print::PrintOptions::default())
         })
     };
