@@ -2,7 +2,7 @@
 //!
 //! The map: [`element`], [`dim`], [`types`], [`attribute`], [`location`] are values; [`module`] is the arena that holds a
 //! program, [`builder`] makes ops in it; [`op_def`] is the single definition of an op and [`dialects`] hold them, known through a
-//! [`registry`]; [`print`] and `parse` are its text; [`verify`] says what is well formed; [`tensor`], [`number`] and
+//! [`registry`]; [`mod@print`] and `parse` are its text; [`verify`] says what is well formed; [`tensor`], [`number`] and
 //! [`evaluate`] are the reference semantics, [`fold`] applies them at compile time; [`axes`] sees an op as nested loops;
 //! [`sample`] makes random tensors for tests.
 //!

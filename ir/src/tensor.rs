@@ -1,7 +1,7 @@
 //! Tensors with values, for the reference evaluator and constant folding.
 //!
 //! Obvious and exact rather than fast: every float up to 32 bits is held as f32 (exactly), f64 as f64, every integer and truth
-//! value as i64 (u64 by its bits). Values are always representable in the element type: [`Tensor::round`] sees to it.
+//! value as i64 (u64 by its bits). Values are always representable in the element type: [`Tensor::from_floats`] sees to it.
 
 use crate::attribute::Elements;
 use crate::element::{Element, Family};

@@ -1,5 +1,5 @@
 //! Placed tile IR to the runtime's program: addresses, extents and expressions of registers, control flow, and the table of commands
-//! (in [`commands`]). Equal views and expressions are shared; every command keeps its source location. It must not know how tile
+//! (in `commands`). Equal views and expressions are shared; every command keeps its source location. It must not know how tile
 //! IR came about.
 //!
 //! ```text

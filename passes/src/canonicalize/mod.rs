@@ -1,7 +1,7 @@
 //! Greedy clean-up: small constants are folded, identities go, data movement is merged, operands and attributes get one form, so that
 //! rules need one left side instead of many. Never makes a model slower or less exact.
 //!
-//! [`movement`], [`arithmetic`] and [`control`] hold one function per op, listed in [`TABLE`]; this file drives them.
+//! `movement`, `arithmetic` and `control` hold one function per op, listed in `TABLE`; this file drives them.
 //!
 //! ```text
 //! "core.add"(%x, %zero) => %x      "core.transpose"("core.transpose"(%x)) => one      "core.pow"(%x, %two) => "core.mul"(%x, %x)

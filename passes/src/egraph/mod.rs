@@ -1,6 +1,6 @@
 //! Equality saturation of one slice: build, saturate, extract, plan the new ops.
 //!
-//! [`slice`] cuts a module's ops free; [`outline`] says where; [`analysis`] and [`node`] are the graph; [`saturate`] applies rules
+//! [`mod@slice`] cuts a module's ops free; [`outline`] says where; [`analysis`] and [`node`] are the graph; [`saturate`] applies rules
 //! within a [`budget`]; [`cost`], [`extract`] and [`exact`] choose; [`plan`] is the result, with its [`explain`] report.
 //!
 //! It must not know: files, targets, op names other than in the price list.

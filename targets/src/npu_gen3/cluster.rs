@@ -36,7 +36,7 @@ pub struct Product {
     pub block: i64,
     /// Zero points of an integer product, of x's and w's rank, broadcast.
     pub integer_zeros: Option<[Option<View>; 2]>,
-    /// [n], added to the sum.
+    /// `[n]`, added to the sum.
     pub bias: Option<View>,
     /// Function applied last.
     pub activation: Option<String>,

@@ -112,7 +112,7 @@ pub struct RowProduct {
     pub block: i64,
     /// Zero points of x [rows, 1] and w [1, n] of an integer product.
     pub integer_zeros: Option<[Option<View>; 2]>,
-    /// [n].
+    /// `[n]`.
     pub bias: Option<View>,
     /// Activation.
     pub activation: Option<String>,

@@ -110,8 +110,8 @@ commands! {
         needs function: Str, needs kernel: Ints, needs strides: Ints, needs dilations: Ints, needs pads_low: Ints,
         needs pads_high: Ints, may count_include_pad: Bool
     };
-    /// One flash-attention step over a tile of keys: q [rows, d], k [t, d], v [t, e]; accumulator [rows, e], running maximum and
-    /// sum [rows]. Key j is visible to row r when `j <= r / group + causal_offset`, and, with a window, `j > r / group +
+    /// One flash-attention step over a tile of keys: q `[rows, d]`, k `[t, d]`, v `[t, e]`; accumulator `[rows, e]`, running maximum and
+    /// sum `[rows]`. Key j is visible to row r when `j <= r / group + causal_offset`, and, with a window, `j > r / group +
     /// causal_offset - window`.
     ATTENTION "attention" (
         update accumulator, update running_maximum, update running_sum, read q, read k, read v, optional mask
