@@ -424,3 +424,17 @@ fn a_story_is_reproducible_and_stops_where_told() {
     expect(2, &["generate", &artifact]);
     expect(1, &["generate", &artifact, "--input-ids", &vec!["1"; 200].join(",")]);
 }
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    for words in [&["rules", "--json"][..], &["ops"], &["completion", "bash"], &["passes"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tilewright-under-test"));
+        let mut child =
+            command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        // Nobody reads: the first write finds the pipe closed.
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && !said.contains("panicked"), "{words:?}: {said}");
+    }
+}

@@ -12,13 +12,27 @@ fn fault(path: &Path, doing: &str, error: &std::io::Error) -> Diagnostic {
         .with_help("check that the folder exists, is writable and has room")
 }
 
-/// Writes a whole file, or standard output for `-`.
+/// Writes a line to standard output. A reader that closed its end (`| head`) has seen what it wanted: that is no fault.
+pub fn say(line: std::fmt::Arguments) {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write standard output: {error}");
+        }
+        _ => {}
+    }
+}
+
+/// Writes a whole file, or standard output for `-`; there a reader that closed its end is no fault.
 ///
 /// # Errors
 /// Names the path and the system's reason; an existing file stays as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
     if path == Path::new("-") {
-        return std::io::stdout().write_all(bytes).map_err(|error| fault(path, "write", &error));
+        let mut stdout = std::io::stdout().lock();
+        return match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(fault(path, "write", &error)),
+            _ => Ok(()),
+        };
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| fault(path, "write", &error))?;

@@ -74,7 +74,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     bar.finish_and_clear();
     let bytes = bytes?;
     if arguments.explain {
-        print!("{}", explanation(&compilation));
+        say!("{}", explanation(&compilation));
     }
     let phases: Vec<String> = compilation
         .phases

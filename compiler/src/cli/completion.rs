@@ -15,6 +15,7 @@ pub(crate) struct Arguments {
 
 /// Prints the script.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "tilewright", &mut std::io::stdout());
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "tilewright", &mut script);
+    Ok(crate::output::write(std::path::Path::new("-"), &script)?)
 }

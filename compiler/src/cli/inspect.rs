@@ -86,13 +86,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(),
             "programs": artifact.programs.iter().map(program_json).collect::<Vec<_>>(),
         });
-        println!("{report:#}");
+        say!("{report:#}");
         return Ok(());
     }
-    println!("{}  {} bytes", arguments.artifact.display(), artifact.file_bytes());
-    println!("target {}   made by {}", artifact.target, artifact.tool);
+    say!("{}  {} bytes", arguments.artifact.display(), artifact.file_bytes());
+    say!("target {}   made by {}", artifact.target, artifact.tool);
     for (key, value) in &artifact.metadata {
-        println!("{key}: {value}");
+        say!("{key}: {value}");
     }
     let mut sections = table(&["section", "name", "offset", "bytes", "blake3"]);
     for one in &artifact.sections {
@@ -105,9 +105,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             hash,
         ]);
     }
-    println!("\n{sections}");
+    say!("\n{sections}");
     for program in &artifact.programs {
-        println!(
+        say!(
             "\nprogram {}: {} commands, {} views, {} tokens a run",
             program.name,
             program.commands.len(),
@@ -123,12 +123,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         for one in &program.states {
             bindings.add_row(["state", &one.input.name, &view_text(&one.output.view)]);
         }
-        println!("{bindings}");
+        say!("{bindings}");
         let sizes: Vec<String> = Space::ALL
             .iter()
             .map(|space| format!("{} {}", space.name(), program.space_bytes[*space as usize]))
             .collect();
-        println!("bytes: {}", sizes.join(", "));
+        say!("bytes: {}", sizes.join(", "));
     }
     Ok(())
 }

@@ -55,14 +55,14 @@ fn show(json_wanted: bool, header: &[&str], rows: Vec<Vec<String>>) {
                 serde_json::Value::Object(pairs.collect())
             })
             .collect();
-        println!("{:#}", serde_json::Value::Array(objects));
+        say!("{:#}", serde_json::Value::Array(objects));
         return;
     }
     let mut report = table(header);
     for row in rows {
         report.add_row(row);
     }
-    println!("{report}");
+    say!("{report}");
 }
 
 /// The targets.
@@ -106,7 +106,7 @@ pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Fai
                 nearest.unwrap_or_else(|| "tilewright ops lists them".into()),
             )
         })?;
-        println!("{}", in_full(def));
+        say!("{}", in_full(def));
         return Ok(());
     }
     let rows = session.registry.ops().map(|def| {

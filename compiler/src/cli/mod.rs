@@ -2,6 +2,11 @@
 //!
 //! Knows terminals and files. What a verb does is in the library; here it is asked for and shown.
 
+/// `println!` that a closed pipe does not turn into a panic.
+macro_rules! say {
+    ($($words:tt)*) => { crate::output::say(format_args!($($words)*)) };
+}
+
 mod compile;
 mod completion;
 mod disassemble;

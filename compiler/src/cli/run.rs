@@ -125,5 +125,5 @@ fn print_tensor(name: &str, tensor: &Tensor) {
         })
         .collect();
     let more = if tensor.len() > shown { ", .." } else { "" };
-    println!("{name}: {} [{}{more}]", tensor.ty(), values.join(", "));
+    say!("{name}: {} [{}{more}]", tensor.ty(), values.join(", "));
 }
