@@ -263,12 +263,7 @@ fn recorded_cases_agree_on_the_reference() {
             continue;
         }
         let source = Source::Onnx(case.model.clone());
-        let found = execute(
-            &session,
-            &source,
-            &case.inputs,
-            &On::Reference { activations: recorded_activations(&name) },
-        );
+        let found = execute(&session, &source, &case.inputs, &On::Reference(&as_recorded(&name)));
         let found = found.map(|found| disagreements(&case, &found));
         verdicts.add(&name, "reference", found);
     }

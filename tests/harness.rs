@@ -4,4 +4,5 @@
 
 pub mod corpus_file;
 pub mod mlir_reader;
+pub mod python;
 pub mod recorded;

@@ -18,9 +18,9 @@
 //! | `TILEWRIGHT_MLIR_OPT` | the `mlir-opt` to use; it must exist. Unset: `mlir-opt-19` or `mlir-opt` on the path, else none |
 //! | `TILEWRIGHT_TOSA_OPT` | the `tosa-opt` to use instead of one in the build folder |
 
-use std::fs::File;
+use crate::python;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -155,58 +155,12 @@ fn mlir_opt() -> Option<PathBuf> {
     on_path("mlir-opt-19").or_else(|| on_path("mlir-opt"))
 }
 
-/// Below the build folder, which is the nearest `target` above this test's program.
-fn tools_folder() -> PathBuf {
-    let program = std::env::current_exe().expect("a test has a program");
-    let build = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    build
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_path_buf)
-        .join("tools")
-}
-
-/// The `tosa-opt` of the build folder, made by the first of all test processes that asks.
+/// The `tosa-opt` of the build folder.
 fn installed_tosa_opt() -> PathBuf {
-    let tools = tools_folder();
-    let environment = tools.join("tosa");
-    let program = environment.join("bin/tosa-opt");
-    let ready = environment.join(TOSA_TOOLS);
-    std::fs::create_dir_all(&tools).unwrap_or_else(|error| panic!("{}: {error}", tools.display()));
-    let lock = File::create(tools.join("tosa.lock")).expect("a writable build folder");
-    lock.lock().expect("file locks work in the build folder");
-    if !ready.exists() {
-        let path = environment.display();
-        install(&environment).unwrap_or_else(|problem| {
-            panic!(
-                "the tests check every dump with tosa-opt, which could not be installed: {problem}\n\
-                 install it by hand (on Debian first: apt-get install python3-venv) with\n    \
-                 python3 -m venv --clear {path} && {path}/bin/pip install --no-deps {TOSA_TOOLS} && touch {path}/{TOSA_TOOLS}\n\
-                 or name one in TILEWRIGHT_TOSA_OPT"
-            )
-        });
-        File::create(&ready).expect("a writable build folder");
-    }
-    program
-}
-
-fn install(environment: &Path) -> Result<(), String> {
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
-    let pip = environment.join("bin/pip");
-    run(Command::new(pip).args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        TOSA_TOOLS,
-    ]))
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    // A broken venv module complains on standard output, pip on standard error.
-    let said = [output.stdout, output.stderr].concat();
-    Err(format!("{program}: {}", String::from_utf8_lossy(&said).trim_end()))
+    let environment = python::environment("tosa", &["--no-deps", TOSA_TOOLS]).unwrap_or_else(|problem| {
+        panic!(
+            "the tests check every dump with tosa-opt, which could not be installed: {problem}\nor name one in TILEWRIGHT_TOSA_OPT"
+        )
+    });
+    environment.join("bin/tosa-opt")
 }

@@ -21,6 +21,7 @@ use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 use tilewright_ir::module::Module;
 use tilewright_ir::print::{PrintOptions, print};
+use tilewright_ir::tensor::Tensor;
 use tilewright_passes::PIPELINES;
 use tilewright_passes::egraph::explain::BlockReport;
 use tilewright_passes::form_kernels::kernel_count;
@@ -71,6 +72,8 @@ pub struct CompileOptions {
     pub target: String,
     /// Values of symbols.
     pub bindings: BTreeMap<String, i64>,
+    /// Values of inputs that are known beforehand.
+    pub frozen: BTreeMap<String, Tensor>,
     /// SRAM in place of the target's own.
     pub sram_bytes: Option<u64>,
     /// Chunk lengths and context window.
@@ -89,6 +92,19 @@ pub struct CompileOptions {
     pub compile_to: Level,
     /// Threads; the machine's own number when none is given.
     pub threads: Option<usize>,
+}
+
+impl CompileOptions {
+    /// What of it is said about the import.
+    pub fn import_options(&self) -> import::Options {
+        import::Options {
+            bindings: self.bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect(),
+            frozen: self.frozen.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
+            int8_activations: self.activations != import::Activations::Exact,
+            int8_activations_fused: self.activations == import::Activations::Int8Fused,
+            ..Default::default()
+        }
+    }
 }
 
 /// A model on its way: after the core levels.
@@ -163,7 +179,7 @@ impl Session {
         let target = self.target(&options.target).map_err(one)?;
         let mut phases = Vec::new();
         let start = Instant::now();
-        let imported = self.import(source, &options.bindings, options.activations)?;
+        let imported = self.import_with(source, &options.import_options())?;
         phases.push(("import", start.elapsed()));
         let function = main_function(&imported.module)?;
         let signature = Signature::of(&imported.module, function);
@@ -224,18 +240,24 @@ impl Session {
         bindings: &BTreeMap<String, i64>,
         activations: import::Activations,
     ) -> Result<import::Imported, Diagnostics> {
-        let bindings = bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect();
-        let options = import::Options {
-            bindings,
-            int8_activations: activations != import::Activations::Exact,
-            int8_activations_fused: activations == import::Activations::Int8Fused,
-            ..Default::default()
-        };
+        let options = CompileOptions { bindings: bindings.clone(), activations, ..CompileOptions::default() };
+        self.import_with(source, &options.import_options())
+    }
+
+    /// Imports a model with all that the user may say about it.
+    ///
+    /// # Errors
+    /// All problems of the model.
+    pub fn import_with(
+        &self,
+        source: &Source,
+        options: &import::Options,
+    ) -> Result<import::Imported, Diagnostics> {
         match source {
-            Source::Onnx(path) => import::onnx::import(path, &options),
+            Source::Onnx(path) => import::onnx::import(path, options),
             Source::StandardInput => {
                 let bytes = crate::output::read(Path::new("-")).map_err(|problem| vec![problem])?;
-                import::onnx::import_bytes(bytes.into(), &options)
+                import::onnx::import_bytes(bytes.into(), options)
             }
             Source::Artifact(path) => Err(vec![
                 Diagnostic::error(Location::Unknown, format!("'{}' is compiled already", path.display()))

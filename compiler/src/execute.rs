@@ -1,11 +1,9 @@
 //! Runs a model once on given inputs: on the reference evaluator, or compiled for a target and run by the interpreter.
 
 use crate::driver::CompileOptions;
-use crate::import::Activations;
 use crate::model::Source;
 use crate::session::Session;
 use crate::signature::{Port, Signature};
-use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::evaluate;
@@ -15,11 +13,8 @@ use tilewright_ir::types::Type;
 
 /// Where to run.
 pub enum On<'a> {
-    /// The reference evaluator, on core IR as imported; with activations as asked for.
-    Reference {
-        /// As [`CompileOptions::activations`].
-        activations: Activations,
-    },
+    /// The reference evaluator, on core IR as imported by these options.
+    Reference(&'a CompileOptions),
     /// A target, by these options; symbols are bound from the inputs' shapes.
     Target(&'a CompileOptions),
 }
@@ -34,11 +29,8 @@ pub fn execute(
     inputs: &[Tensor],
     on: &On,
 ) -> Result<Vec<Tensor>, Diagnostics> {
-    let activations = match on {
-        On::Reference { activations } => *activations,
-        On::Target(options) => options.activations,
-    };
-    let imported = session.import(source, &BTreeMap::new(), activations)?;
+    let (On::Reference(options) | On::Target(options)) = on;
+    let imported = session.import_with(source, &options.import_options())?;
     let function = imported
         .module
         .functions()
@@ -48,7 +40,7 @@ pub fn execute(
     let signature = Signature::of(&imported.module, function);
     let bindings = bind(&signature.inputs, inputs)?;
     match on {
-        On::Reference { .. } => {
+        On::Reference(_) => {
             let name = imported.module.symbol_name(function).unwrap_or("main");
             evaluate::run_with(&imported.module, name, inputs, &bindings)
                 .map_err(|error| vec![Diagnostic::error(Location::name(&error.location), error.to_string())])

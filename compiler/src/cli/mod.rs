@@ -83,6 +83,9 @@ pub(crate) struct CompileArguments {
     /// Fix symbolic dimensions, such as batch=1,seq=32
     #[arg(long, value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) bind: Vec<String>,
+    /// The value of an input that is known beforehand and becomes a constant: NAME=@FILE.npy, or NAME=1,2,3; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) freeze: Vec<String>,
     /// Bytes of on-chip SRAM, in place of the target's own (256KiB, 1MiB, or a number)
     #[arg(long, value_name = "BYTES")]
     pub(crate) sram_bytes: Option<String>,
@@ -184,6 +187,7 @@ impl CompileArguments {
         Ok(CompileOptions {
             target: self.target.clone(),
             bindings: parse_bindings(&self.bind)?,
+            frozen: run::read_inputs(&self.freeze)?,
             sram_bytes: self.sram_bytes.as_deref().map(parse_bytes).transpose()?,
             plan: PlanOptions {
                 chunk_lengths: self.chunk_lengths.clone(),

@@ -152,7 +152,7 @@ fn run_with(
     options.require_target = arguments.require_target;
     options.sram_bytes = arguments.sram_bytes.as_deref().map(super::parse_bytes).transpose()?;
     options.activations = activations;
-    let place = if on == "reference" { On::Reference { activations } } else { On::Target(&options) };
+    let place = if on == "reference" { On::Reference(&options) } else { On::Target(&options) };
     let row = |output: usize| Row {
         case: case.name.clone(),
         on: on.into(),

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 }
 
 /// Reads `NAME=@file.npy` and `NAME=1,2,3`.
-fn read_inputs(words: &[String]) -> Result<BTreeMap<String, Tensor>, Failure> {
+pub(crate) fn read_inputs(words: &[String]) -> Result<BTreeMap<String, Tensor>, Failure> {
     let mut inputs = BTreeMap::new();
     for word in words {
         let Some((name, value)) = word.split_once('=') else {
@@ -85,13 +85,13 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let outputs: Vec<(String, Tensor)> = match &source {
         Source::Artifact(path) => Loaded::open(path)?.run_named(&inputs)?,
         _ => {
-            let imported = session.import(&source, &BTreeMap::new(), arguments.what.activations)?;
+            let options = arguments.what.options()?;
+            let imported = session.import_with(&source, &options.import_options())?;
             let function = imported.module.functions().first().copied();
             let signature = function.map(|op| Signature::of(&imported.module, op)).unwrap_or_default();
             let inputs = ordered(&signature.inputs, inputs)?;
-            let options = arguments.what.options()?;
             let on = if arguments.reference {
-                crate::execute::On::Reference { activations: arguments.what.activations }
+                crate::execute::On::Reference(&options)
             } else {
                 crate::execute::On::Target(&options)
             };

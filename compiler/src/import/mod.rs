@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::Module;
+use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
 
 /// What becomes of activations where a node permits int8.
@@ -35,6 +36,8 @@ pub struct Options {
     pub bindings: BTreeMap<Arc<str>, i64>,
     /// The folder of external data; the model's own when left out.
     pub external_data: Option<PathBuf>,
+    /// Values of inputs that are known before the model runs (`--freeze NAME=VALUE`): each becomes a constant and is no input any more.
+    pub frozen: BTreeMap<Arc<str>, Tensor>,
     /// Inputs with a default in the model that stay inputs. The others take their default: exporters of old list every weight.
     pub keep_default_inputs: BTreeSet<String>,
     /// Round activations to int8 in blocks where a node permits it (MatMulNBits with `accuracy_level` 4), as ONNX Runtime's CPU kernels do.

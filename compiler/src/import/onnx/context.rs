@@ -105,10 +105,8 @@ impl<'i> NodeContext<'i, '_> {
     pub(crate) fn dims(&mut self, index: usize) -> Outcome<Symbolic> {
         let operand = self.input(index)?;
         self.symbolic_of(&operand).ok_or_else(|| {
-            Fault::unsupported(
-                format!("input {index} must follow from shapes and constants, but depends on data"),
-                "export with this value fixed, or bind the dimensions it follows from",
-            )
+            let what = format!("input {index} must follow from shapes and constants, but depends on data");
+            Fault::unsupported(what, self.way_to_freeze(&operand))
         })
     }
 
@@ -142,14 +140,22 @@ impl<'i> NodeContext<'i, '_> {
         })
     }
 
+    /// How the user makes a value known that the compiler needs.
+    pub(crate) fn way_to_freeze(&self, operand: &Operand) -> String {
+        let names = fold::inputs_of(&self.importer.emit.module, operand);
+        if names.is_empty() {
+            return "export with this value fixed, or bind the dimensions it follows from".into();
+        }
+        let flags: Vec<String> = names.iter().map(|name| format!("--freeze {name}=VALUE")).collect();
+        format!("give the values of the inputs that it follows from: {}", flags.join(" "))
+    }
+
     /// The value of an input that must be a small constant.
     pub(crate) fn known_tensor(&mut self, index: usize) -> Outcome<Tensor> {
         let operand = self.input(index)?;
         fold::constant(&self.importer.emit.module, &operand).ok_or_else(|| {
-            Fault::unsupported(
-                format!("input {index} must be a constant, but depends on data"),
-                "export with this value fixed",
-            )
+            let what = format!("input {index} must be a constant, but depends on data");
+            Fault::unsupported(what, self.way_to_freeze(&operand))
         })
     }
 

@@ -3,6 +3,8 @@
 //! Uses the ops' own reference semantics; gives nothing when data or symbols are involved or the numbers are many.
 
 use super::operand::{Operand, Origin};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{Module, Source, ValueId};
@@ -59,4 +61,20 @@ fn evaluate(module: &Module, value: ValueId, fuel: &mut usize) -> Option<Tensor>
         function(&Invocation { signature, values: &values, bindings: &Bindings::new() }).ok()
     });
     results?.into_iter().nth(index)
+}
+
+/// The names of the model's inputs whose elements an operand follows from, sorted.
+pub(crate) fn inputs_of(module: &Module, operand: &Operand) -> BTreeSet<Arc<str>> {
+    let Origin::Value(value) = operand.origin() else { return BTreeSet::new() };
+    let (mut names, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![*value]);
+    while let Some(value) = open.pop() {
+        if !seen.insert(value) {
+            continue;
+        }
+        match module.value(value).source {
+            Source::Result(op, _) => open.extend(&module.op(op).operands),
+            Source::Argument(..) => names.extend(module.value(value).name.clone()),
+        }
+    }
+    names
 }

@@ -196,3 +196,17 @@ fn functions_of(model: &ModelProto) -> Result<BTreeMap<FunctionKey, &FunctionPro
     }
     Ok(functions)
 }
+
+/// The names of a model's inputs in graph order, those that have a stored default left out.
+///
+/// # Errors
+/// When the file cannot be read as a model.
+pub fn input_names(path: &Path) -> Result<Vec<String>, Diagnostics> {
+    let fault = |what: String| vec![Diagnostic::error(Location::Unknown, what)];
+    let source = file::open(path).map_err(|(what, _)| fault(what))?;
+    let model = ModelProto::decode(source.bytes).map_err(|cause| fault(cause.to_string()))?;
+    let Some(graph) = model.graph else { return Ok(Vec::new()) };
+    let stored: Vec<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
+    let names = graph.input.iter().filter_map(|input| input.name.clone());
+    Ok(names.filter(|name| !stored.contains(&name.as_str())).collect())
+}

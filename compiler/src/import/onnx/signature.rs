@@ -17,6 +17,7 @@ use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::dialects::builtin;
 use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::{OpId, ValueId};
 use tilewright_ir::types::{TensorType, Type};
@@ -118,6 +119,7 @@ fn import_inputs(importer: &mut Importer, graph: &GraphProto) -> Result<Vec<Port
         }
         let location = Location::name(name);
         match input_type(importer, input) {
+            Ok(ty) if options.frozen.contains_key(name) => freeze(importer, name, &ty),
             Ok(ty) => {
                 let block = importer.emit.block();
                 let value = importer.emit.module.add_argument(block, Type::Tensor(ty.clone()));
@@ -137,6 +139,33 @@ fn import_inputs(importer: &mut Importer, graph: &GraphProto) -> Result<Vec<Port
     }
     importer.define_initializers(graph, &|name| options.keep_default_inputs.contains(name));
     Ok(inputs)
+}
+
+/// Makes an input the constant that the user says it is.
+fn freeze(importer: &mut Importer, name: &str, ty: &TensorType) {
+    let mut value = importer.options.frozen[name].clone();
+    // Numbers on the command line are one row of i64; they stand for any integer type, and for a vector or a scalar.
+    if value.element == Element::I64 && !ty.element.is_float() {
+        value = value.cast(ty.element);
+    }
+    while value.rank() > ty.rank() && value.shape[0] == 1 {
+        value.shape.remove(0);
+    }
+    let found = value.ty();
+    let fits = |(dim, found): (&Dim, &Dim)| dim.known().is_none_or(|dim| Some(dim) == found.known());
+    let binding = if ty.element == found.element
+        && ty.rank() == found.rank()
+        && ty.shape.iter().zip(&found.shape).all(fits)
+    {
+        Binding::Known(Operand::constant(value.to_elements()))
+    } else {
+        let what = format!("input '{name}' is {ty}, but the value given for it is {found}");
+        importer.diagnostics.push(
+            Diagnostic::error(Location::name(name), what).with_help("give --freeze a value of its type"),
+        );
+        Binding::Failed
+    };
+    importer.define(name, binding, &format!("input '{name}'"));
 }
 
 /// Language models take a mask over past and new tokens whose length is a symbol of its own in many exports. Taking it for the

@@ -1,0 +1,171 @@
+//! ONNX's own backend tests: how many agree in the reference evaluator, and how many through a target's compiler and interpreter.
+//!
+//! | environment variable | meaning |
+//! |---|---|
+//! | `TILEWRIGHT_BLESS_WAIVERS=1` | writes `waivers.txt` anew |
+//! | `TILEWRIGHT_CONFORMANCE=TEXT` | runs the cases whose name contains it and prints each verdict |
+
+mod cases;
+mod run;
+mod waivers;
+
+use crate::cases::Case;
+use crate::run::{Machine, Verdict, run};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use tilewright::session::Session;
+
+/// What others reach, measured with the same cases and tolerances: suite, and pairs of name and count.
+const PEERS: &[(&str, &[(&str, usize)])] = &[
+    (
+        "node",
+        &[
+            ("onnx reference 1.23.2", 1869),
+            ("ONNX Runtime 1.31.1", 1484),
+            ("OpenVINO 2026.4.1", 1257),
+            ("tract 0.23.9", 1035),
+        ],
+    ),
+    ("pytorch-converted", &[("OpenVINO 2026.4.1", 82), ("tract 0.23.9", 79), ("ONNX Runtime 1.31.1", 59)]),
+    ("pytorch-operator", &[("tract 0.23.9", 35), ("OpenVINO 2026.4.1", 31), ("ONNX Runtime 1.31.1", 24)]),
+    ("simple", &[("ONNX Runtime 1.31.1", 17), ("OpenVINO 2026.4.1", 15), ("tract 0.23.9", 3)]),
+];
+
+/// Each case on both machines.
+type Verdicts = Vec<(Case, [Verdict; 2])>;
+
+fn run_all(cases: Vec<Case>) -> Verdicts {
+    let session = Session::new();
+    // Graphs nest: deep ones need more stack than a thread has by default.
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(64 << 20).build().expect("threads start");
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let verdicts = pool.install(|| {
+        cases
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|case| {
+                let both = [Machine::Evaluator, Machine::Target].map(|machine| run(&session, &case, machine));
+                (case, both)
+            })
+            .collect()
+    });
+    std::panic::set_hook(hook);
+    verdicts
+}
+
+fn figures(verdicts: &Verdicts) -> String {
+    let mut suites: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    let (mut frozen, mut with_host, mut host_alone) = (0, 0, 0);
+    for (case, [evaluator, target]) in verdicts {
+        let row = suites.entry(&case.suite).or_default();
+        row[0] += 1;
+        row[1] += usize::from(evaluator.problem.is_none());
+        row[2] += usize::from(target.problem.is_none());
+        frozen += usize::from(!evaluator.frozen.is_empty());
+        if target.problem.is_none() && !target.on_host.is_empty() {
+            with_host += 1;
+            host_alone += usize::from(!target.on_target);
+        }
+    }
+    let mut text = String::new();
+    for (suite, [all, evaluator, target]) in suites {
+        let peers = PEERS.iter().find(|row| row.0 == suite).map_or(&[][..], |row| row.1);
+        let peers: Vec<String> = peers.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let _ = writeln!(
+            text,
+            "{suite:<18} of {all:>4}: evaluator {evaluator:>4}, {} {target:>4}   ({})",
+            run::TARGET,
+            peers.join(", ")
+        );
+    }
+    let _ = writeln!(
+        text,
+        "inputs frozen at compile time in {frozen} cases; of those that agree through {} {with_host} have ops on the host, {host_alone} \
+         have all of them there",
+        run::TARGET
+    );
+    text + &host_ops(verdicts)
+}
+
+/// Which ops fell back to the host in how many cases.
+fn host_ops(verdicts: &Verdicts) -> String {
+    let mut ops: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (_, [_, target]) in verdicts {
+        let mut rows: Vec<_> = target.on_host.iter().collect();
+        rows.sort();
+        rows.dedup();
+        for (op, reason) in rows {
+            *ops.entry((op, reason)).or_default() += 1;
+        }
+    }
+    let mut rows: Vec<_> = ops.into_iter().collect();
+    rows.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+    rows.iter().fold(String::new(), |mut text, ((op, reason), count)| {
+        let _ = writeln!(text, "  {count:>4} on the host: {op}: {reason}");
+        text
+    })
+}
+
+/// Compares with the list of waivers; gives what must be changed.
+fn check(verdicts: &Verdicts) -> Vec<String> {
+    let bless = std::env::var_os("TILEWRIGHT_BLESS_WAIVERS").is_some();
+    let mut waivers = waivers::read();
+    let mut problems = Vec::new();
+    let mut kept = waivers::Waivers::new();
+    for (case, both) in verdicts {
+        for (machine, verdict) in [Machine::Evaluator, Machine::Target].into_iter().zip(both) {
+            let key = (case.id(), machine);
+            let waiver = waivers.remove(&key);
+            match (&verdict.problem, waiver) {
+                (None, None) => {}
+                (Some(problem), Some(reason)) => {
+                    if problem.starts_with("panic") {
+                        problems.push(format!("{} on {}: {problem}", key.0, machine.name()));
+                    }
+                    kept.insert(key, reason);
+                }
+                (Some(problem), None) => {
+                    problems.push(format!("{} on {} fails: {problem}", key.0, machine.name()));
+                    kept.insert(key, waivers::UNEXPLAINED.into());
+                }
+                (None, Some(_)) => {
+                    problems.push(format!("{} on {} agrees: remove its waiver", key.0, machine.name()));
+                }
+            }
+        }
+    }
+    problems.extend(waivers.keys().map(|(case, _)| format!("waivers name '{case}', which is no case")));
+    if bless {
+        waivers::write(&kept);
+        return Vec::new();
+    }
+    if kept.values().any(|reason| reason == waivers::UNEXPLAINED) {
+        problems.push(format!("waivers.txt has cases under [{}]: give a reason", waivers::UNEXPLAINED));
+    }
+    problems
+}
+
+#[test]
+fn the_suite_agrees_but_for_the_waivers() {
+    let mut cases = cases::all();
+    let filter = std::env::var("TILEWRIGHT_CONFORMANCE").ok();
+    if let Some(filter) = &filter {
+        cases.retain(|case| case.id().contains(filter.as_str()));
+    }
+    let verdicts = run_all(cases);
+    if filter.is_some() {
+        for (case, both) in &verdicts {
+            for (machine, verdict) in [Machine::Evaluator, Machine::Target].into_iter().zip(both) {
+                let said = verdict.problem.as_deref().unwrap_or("agrees");
+                println!("{:<9} {}: {said}", machine.name(), case.id());
+            }
+        }
+        print!("{}", figures(&verdicts));
+        return;
+    }
+    print!("{}", figures(&verdicts));
+    let problems = check(&verdicts);
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}

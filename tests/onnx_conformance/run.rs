@@ -1,0 +1,173 @@
+//! Runs one case in the reference evaluator or through a target's compiler and the interpreter.
+//!
+//! The runner does what a user does: it compiles, and where the compiler says that it must know the value of an input, it follows
+//! the way out that the message names (`--freeze`).
+
+use crate::cases::{Case, Set};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tilewright::driver::CompileOptions;
+use tilewright::execute::bind;
+use tilewright::loaded::Loaded;
+use tilewright::metrics::compare;
+use tilewright::model::Source;
+use tilewright::session::Session;
+use tilewright::signature::Signature;
+use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::dim::Bindings;
+use tilewright_ir::evaluate;
+use tilewright_ir::tensor::Tensor;
+
+/// The target that the second figure is of.
+pub(crate) const TARGET: &str = "npu-gen3";
+
+/// Where to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Machine {
+    /// The reference evaluator on imported IR.
+    Evaluator,
+    /// [`TARGET`] and the interpreter.
+    Target,
+}
+
+impl Machine {
+    /// Its name in the list of waivers.
+    pub(crate) fn name(self) -> &'static str {
+        if self == Machine::Evaluator { "evaluator" } else { TARGET }
+    }
+}
+
+/// What became of a case.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict {
+    /// Why it does not agree; `None` when it does.
+    pub(crate) problem: Option<String>,
+    /// Inputs whose values the compiler had to know.
+    pub(crate) frozen: Vec<String>,
+    /// Ops on the host, with the reason for each.
+    pub(crate) on_host: Vec<(String, String)>,
+    /// True if some op runs on the target itself.
+    pub(crate) on_target: bool,
+}
+
+/// Runs all sets of a case. A panic is a problem as any other, and says so.
+pub(crate) fn run(session: &Session, case: &Case, machine: Machine) -> Verdict {
+    let mut verdict = Verdict::default();
+    let bytes = case.bytes();
+    for set in &case.sets {
+        let attempt = AssertUnwindSafe(|| run_set(session, case, set, &bytes, machine, &mut verdict));
+        let done = catch_unwind(attempt).unwrap_or_else(|payload| {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            Err(format!("panic: {}", text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("unknown")))
+        });
+        if let Err(problem) = done {
+            verdict.problem = Some(problem);
+            break;
+        }
+    }
+    verdict
+}
+
+fn tensors(values: &[crate::cases::Value], bytes: &[u8]) -> Result<Vec<Tensor>, String> {
+    let lists: Result<Vec<Vec<Tensor>>, String> = values.iter().map(|value| value.tensors(bytes)).collect();
+    Ok(lists?.concat())
+}
+
+fn run_set(
+    session: &Session,
+    case: &Case,
+    set: &Set,
+    bytes: &[u8],
+    machine: Machine,
+    verdict: &mut Verdict,
+) -> Result<(), String> {
+    let expected = tensors(&set.outputs, bytes)?;
+    let found = execute(session, case, set, bytes, machine, verdict)?;
+    if found.len() != expected.len() {
+        return Err(format!("expected {} outputs, found {}", expected.len(), found.len()));
+    }
+    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let distance = compare(found, expected, case.rtol, case.atol)
+            .map_err(|problem| format!("output {index}: {problem}"))?;
+        if let Some(first) = distance.first_mismatch {
+            return Err(format!(
+                "output {index}: {} of {} elements differ, element {first}: expected {}, found {}",
+                distance.mismatches,
+                distance.elements,
+                expected.float(first),
+                found.float(first)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn execute(
+    session: &Session,
+    case: &Case,
+    set: &Set,
+    bytes: &[u8],
+    machine: Machine,
+    verdict: &mut Verdict,
+) -> Result<Vec<Tensor>, String> {
+    let source = Source::Onnx(case.model());
+    let mut options = CompileOptions { target: TARGET.into(), ..CompileOptions::default() };
+    let mut given = tensors(&set.inputs, bytes)?.into_iter().map(Some).collect::<Vec<_>>();
+    let names = tilewright::import::onnx::input_names(&case.model()).map_err(|all| first_line(&all))?;
+    let imported = loop {
+        match session.import_with(&source, &options.import_options()) {
+            Ok(imported) => break imported,
+            Err(problems) => {
+                let before = options.frozen.len();
+                for (at, name) in names.iter().enumerate() {
+                    let asked = format!("--freeze {name}=");
+                    if problems.iter().any(|problem| problem.help.contains(&asked))
+                        && let Some(value) = given.get_mut(at).and_then(Option::take)
+                    {
+                        verdict.frozen.push(name.clone());
+                        options.frozen.insert(name.clone(), value);
+                    }
+                }
+                if options.frozen.len() == before {
+                    return Err(first_line(&problems));
+                }
+            }
+        }
+    };
+    let function = imported.module.functions()[0];
+    let signature = Signature::of(&imported.module, function);
+    let inputs: Vec<Tensor> = given.into_iter().flatten().collect();
+    let bindings = bind(&signature.inputs, &inputs).map_err(|all| first_line(&all))?;
+    match machine {
+        Machine::Evaluator => evaluate::run_with(&imported.module, "main", &inputs, &bindings)
+            .map_err(|error| error.to_string()),
+        Machine::Target => {
+            on_target(session, &source, options, &bindings, &inputs, verdict).map_err(|all| first_line(&all))
+        }
+    }
+}
+
+fn on_target(
+    session: &Session,
+    source: &Source,
+    mut options: CompileOptions,
+    bindings: &Bindings,
+    inputs: &[Tensor],
+    verdict: &mut Verdict,
+) -> Result<Vec<Tensor>, Diagnostics> {
+    options.bindings =
+        bindings.iter().map(|(name, value)| (name.to_string(), *value)).collect::<BTreeMap<_, _>>();
+    let compilation = session.compile(source, &options)?;
+    for report in &compilation.programs {
+        for row in report.placement.fallbacks() {
+            verdict.on_host.push((row.op.clone(), row.reason.clone()));
+        }
+        verdict.on_target |= report.placement.rows.iter().any(|row| row.target == TARGET);
+    }
+    let signature = &compilation.signature;
+    Loaded::from_compilation(&compilation)?.run_once(signature, inputs)
+}
+
+fn first_line(problems: &Diagnostics) -> String {
+    problems.first().map(ToString::to_string).unwrap_or_default().replace('\n', "; ")
+}
