@@ -5,6 +5,7 @@
 use crate::loaded::Loaded;
 use crate::session::Session;
 use crate::tokens::TokenCodec;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tilewright_runtime::generate::session::{ArtifactModel, GenerateError, Generation, Settings, StopReason};
 use tilewright_runtime::timing::{Request, estimate};
@@ -42,12 +43,23 @@ pub struct Summary {
     pub decode: Duration,
 }
 
+/// Files that keep the state of a text, so that what it begins with need not be run again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheFiles<'a> {
+    /// Begin with this state, as far as its tokens are the prompt's.
+    pub load: Option<&'a Path>,
+    /// Leave the state here at the end.
+    pub save: Option<&'a Path>,
+}
+
 /// How to write.
 pub struct Story<'a> {
     /// Sampling, length, stop tokens.
     pub settings: Settings,
     /// Texts that end it; they are not given out.
     pub stop: &'a [String],
+    /// Where the state after a text is kept.
+    pub cache: CacheFiles<'a>,
     /// Turns ids into text; without it ids are given out, separated by spaces.
     pub codec: Option<&'a TokenCodec>,
 }
@@ -65,7 +77,11 @@ impl Story<'_> {
     ) -> Result<Summary, GenerateError> {
         let mut model = ArtifactModel::new(session)?;
         let start = Instant::now();
-        let mut generation = Generation::start(&mut model, prompt, self.settings)?;
+        let held = match self.cache.load {
+            Some(file) => common_prefix(&model.load(file)?, prompt),
+            None => 0,
+        };
+        let mut generation = Generation::resume(&mut model, held, prompt, self.settings)?;
         let mut stream = self.codec.map(TokenCodec::stream);
         let mut gate = StopGate::new(self.stop);
         let mut ids = Vec::new();
@@ -105,9 +121,19 @@ impl Story<'_> {
             Some(StopReason::ContextFull) => Ending::ContextFull,
             _ => Ending::Length,
         });
+        let past = generation.past();
+        if let Some(file) = self.cache.save {
+            let tokens: Vec<u32> = prompt.iter().chain(&ids).copied().take(past).collect();
+            model.save(file, &tokens)?;
+        }
         let decode = last.duration_since(start).saturating_sub(first_token);
         Ok(Summary { tokens: ids.len(), ids, ending, first_token, decode })
     }
+}
+
+/// How many tokens both begin with.
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Holds text back while it may be the beginning of a stop text.

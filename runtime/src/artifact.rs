@@ -302,6 +302,11 @@ impl Artifact {
         self.programs.iter().find(|program| program.name == name)
     }
 
+    /// The hash in the header: of the section table with the hash of every section, and so of the whole file.
+    pub fn identity(&self) -> [u8; 32] {
+        std::array::from_fn(|index| self.backing.bytes()[HASH_RANGE.start + index])
+    }
+
     /// Size of the file.
     pub fn file_bytes(&self) -> u64 {
         self.backing.bytes().len() as u64

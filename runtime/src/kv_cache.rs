@@ -45,3 +45,13 @@ pub fn fixed_bytes(program: &Program) -> u64 {
     let fixed = program.states.iter().filter(|state| state.growing_axis.is_none());
     fixed.filter_map(|state| state.output.view.element.packed_bytes(state.output.view.elements_max())).sum()
 }
+
+/// Whether a cache that holds `held` tokens, and has seen `written` since it was empty, can return to its first `tokens`.
+pub fn can_return(program: &Program, written: u64, held: u64, tokens: u64) -> bool {
+    tokens <= held
+        && program.states.iter().all(|state| match (state.recent, state.growing_axis) {
+            (Some(recent), _) => recent.reaches(written, tokens),
+            (None, Some(_)) => true,
+            (None, None) => tokens == held,
+        })
+}

@@ -14,6 +14,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod state;
+
+pub use state::SnapshotError;
+
 use crate::artifact::Artifact;
 use crate::checker::{CheckError, Limits, check};
 use crate::control::{DEPTH_MAX, jump_table};
@@ -123,6 +127,16 @@ pub enum SessionError {
         /// what was given
         found: usize,
     },
+    /// A quantised cache holds other tokens than the run begins after, and cannot return there.
+    #[error(
+        "the run begins after {past} tokens, the cache holds {held} and cannot return there: trim it, or start over"
+    )]
+    Past {
+        /// tokens that the run begins after
+        past: u64,
+        /// tokens in the cache
+        held: u64,
+    },
     /// A command failed.
     #[error(transparent)]
     Run(Box<RunFailure>),
@@ -210,6 +224,7 @@ pub struct Session {
     is_set: Vec<bool>,
     loops: Vec<i64>,
     pending: Vec<Pending>,
+    held: state::Held,
     options: Options,
 }
 
@@ -265,6 +280,7 @@ impl Session {
             is_set: Vec::new(),
             loops: Vec::with_capacity(DEPTH_MAX),
             pending: Vec::with_capacity(transfers),
+            held: state::Held::default(),
             programs,
             jumps,
             constants,
@@ -404,8 +420,20 @@ impl Session {
     /// Runs the selected program to its end.
     ///
     /// # Errors
-    /// The command that failed. Outputs and state are unspecified then.
+    /// The command that failed, and outputs and state are unspecified then; or a past that a quantised cache cannot begin at.
     pub fn run(&mut self) -> Result<(), SessionError> {
+        let past = self.past();
+        if let Some(past) = past {
+            self.check_past(past)?;
+        }
+        self.interpret()?;
+        if let Some(past) = past {
+            self.ran(past);
+        }
+        Ok(())
+    }
+
+    fn interpret(&mut self) -> Result<(), SessionError> {
         let program = &self.programs[self.active];
         let mut interpreter = Interpreter {
             program,
@@ -498,28 +526,6 @@ impl Session {
     pub fn input_shape(&self, name: &str) -> Option<(Element, Vec<usize>)> {
         self.fed(name).map(|binding| (binding.view.element, binding.view.shape(&self.registers)))
     }
-
-    /// The state memory of all sequences so far: to save, and to restore with [`Session::set_state`].
-    pub fn state(&self) -> &[u8] {
-        self.memory.space(Space::State)
-    }
-
-    /// Restores what [`Session::state`] gave. Shorter bytes restore a prefix.
-    pub fn set_state(&mut self, bytes: &[u8]) {
-        let state = self.memory.space_mut(Space::State);
-        let count = state.len().min(bytes.len());
-        state[..count].copy_from_slice(&bytes[..count]);
-    }
-
-    /// Forgets everything: state memory is zero again.
-    pub fn reset_state(&mut self) {
-        self.memory.space_mut(Space::State).fill(0);
-    }
-
-    /// Whether earlier contexts can be returned to by binding a smaller length: all states grow along an axis.
-    pub fn can_trim_state(&self) -> bool {
-        self.program().states.iter().all(|state| state.growing_axis.is_some())
-    }
 }
 
 fn names<'a>(bindings: impl Iterator<Item = &'a Binding>) -> String {
@@ -530,7 +536,14 @@ fn names<'a>(bindings: impl Iterator<Item = &'a Binding>) -> String {
 fn same_states(first: &Program, other: &Program) -> Result<(), SessionError> {
     let place = |state: &StateBinding| {
         let view = &state.input.view;
-        (view.space, view.element, view.base_bytes.clone(), view.strides.clone(), state.growing_axis)
+        (
+            view.space,
+            view.element,
+            view.base_bytes.clone(),
+            view.strides.clone(),
+            state.growing_axis,
+            state.recent,
+        )
     };
     for state in &first.states {
         let twin = other.states.iter().find(|twin| twin.input.name == state.input.name);

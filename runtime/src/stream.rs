@@ -26,7 +26,7 @@ use crate::view::{Expression, Space, View};
 use std::collections::BTreeMap;
 
 /// Version of the encoded program; a reader refuses others.
-pub const STREAM_VERSION: u16 = 1;
+pub const STREAM_VERSION: u16 = 2;
 const STREAM_MAGIC: [u8; 4] = *b"TWP1";
 
 /// What a register is for.
@@ -60,6 +60,31 @@ pub struct StateBinding {
     pub output: Binding,
     /// The dimension that grows with the context; none when the state has one size and is replaced as a whole.
     pub growing_axis: Option<u8>,
+    /// Set for the parts of a cache that is quantised in blocks of tokens: back to where it can return.
+    pub recent: Option<Recent>,
+}
+
+/// The full-precision end of a cache whose tokens are quantised in blocks once they are old enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recent {
+    /// Tokens that the ring of full-precision entries holds; a multiple of `block`.
+    pub ring: u32,
+    /// Tokens per block.
+    pub block: u32,
+    /// A block is quantised when so many tokens follow it; a multiple of `block`.
+    pub keep: u32,
+}
+
+impl Recent {
+    /// Blocks that are quantised once there are `tokens` tokens.
+    pub fn settled_blocks(&self, tokens: u64) -> u64 {
+        tokens.saturating_sub(u64::from(self.keep)) / u64::from(self.block.max(1))
+    }
+
+    /// Whether all tokens that `tokens` tokens leave unquantised are still in a ring that has seen `written`.
+    pub fn reaches(&self, written: u64, tokens: u64) -> bool {
+        written <= self.settled_blocks(tokens) * u64::from(self.block) + u64::from(self.ring)
+    }
 }
 
 /// Commands from `first_command` up to the next symbol come from `location`.
@@ -156,6 +181,10 @@ impl Program {
             put_binding(&state.input, bytes);
             put_binding(&state.output, bytes);
             bytes.push(state.growing_axis.unwrap_or(u8::MAX));
+            let recent = state.recent.unwrap_or(Recent { ring: 0, block: 0, keep: 0 });
+            [recent.ring, recent.block, recent.keep]
+                .iter()
+                .for_each(|count| bytes.extend(count.to_le_bytes()));
         });
         put_list(&self.commands, &mut bytes, encode_command);
         bytes
@@ -197,10 +226,20 @@ impl Program {
             expressions: list("expression table", reader, 9, read_expression)?,
             inputs: list("input table", reader, 16, read_binding)?,
             outputs: list("output table", reader, 16, read_binding)?,
-            states: list("state table", reader, 33, |reader| {
+            states: list("state table", reader, 45, |reader| {
                 let (input, output) = (read_binding(reader)?, read_binding(reader)?);
                 let axis = reader.u8()?;
-                Some(StateBinding { input, output, growing_axis: (axis != u8::MAX).then_some(axis) })
+                let growing_axis = (axis != u8::MAX).then_some(axis);
+                let (ring, block, keep) = (reader.u32()?, reader.u32()?, reader.u32()?);
+                // Blocks that do not divide the rest could not be found again in the ring.
+                let fits = |count: u32| block != 0 && count.is_multiple_of(block);
+                let is_none = (ring, block, keep) == (0, 0, 0);
+                let is_ring = ring != 0 && fits(ring) && fits(keep);
+                if !is_none && !is_ring {
+                    return None;
+                }
+                let recent = is_ring.then_some(Recent { ring, block, keep });
+                Some(StateBinding { input, output, growing_axis, recent })
             })?,
             commands: list("commands", reader, 1, read_command)?,
             symbols: Vec::new(),

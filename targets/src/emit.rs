@@ -24,7 +24,7 @@ use tilewright_ir::op_def::Traits;
 use tilewright_ir::types::{Type, ViewType};
 use tilewright_runtime::commands::{Command, ExpressionId, Register, ViewId};
 use tilewright_runtime::element::Element;
-use tilewright_runtime::stream::{Program, ProgramBuilder, StateBinding};
+use tilewright_runtime::stream::{Program, ProgramBuilder, Recent, StateBinding};
 use tilewright_runtime::view::{Expression, Extent, RANK_MAX, Space, TERMS_MAX, View};
 
 /// Writes the program of a placed tile function. Constants get their places in `constants`, which several programs may share.
@@ -184,6 +184,7 @@ impl Emitter<'_> {
                         view: output,
                     },
                     growing_axis: int(attributes, "growing_axis").and_then(|axis| u8::try_from(axis).ok()),
+                    recent: recent(attributes),
                 });
             }
         }
@@ -376,6 +377,13 @@ pub fn location_text(location: &Location) -> String {
 
 fn int(attributes: &Attributes, name: &str) -> Option<i64> {
     attributes.get(name).and_then(Attribute::as_int)
+}
+
+/// The ring, block and kept tokens of a cache that is quantised in blocks.
+fn recent(attributes: &Attributes) -> Option<Recent> {
+    let counts = attributes.get("recent").and_then(Attribute::as_ints)?;
+    let count = |index: usize| u32::try_from(*counts.get(index)?).ok();
+    Some(Recent { ring: count(0)?, block: count(1)?, keep: count(2)? })
 }
 
 fn text<'a>(attributes: &'a Attributes, name: &str) -> Option<&'a str> {

@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use crate::loaded::Loaded;
 use crate::model::Source;
 use crate::session::Session;
-use crate::story::{Ending, Story};
+use crate::story::{CacheFiles, Ending, Story};
 use crate::tokens::{GenerationConfig, TokenCodec};
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +24,9 @@ const NEW_TOKENS_DEFAULT: usize = 128;
     after_help = "Examples:\n  tilewright generate tests/models/story-3m --prompt 'Once upon a time'\n  \
     tilewright generate story.npu --prompt 'The king' --temperature 0.8 --top-p 0.95 --seed 7\n  \
     tilewright generate model.onnx --input-ids 1,2,3 --max-new-tokens 16\n  \
-    echo 'Once upon a time' | tilewright generate story.npu --prompt -\n\n\
+    echo 'Once upon a time' | tilewright generate story.npu --prompt -\n  \
+    tilewright generate story.npu --prompt 'A long text' --save-cache text.state\n  \
+    tilewright generate story.npu --prompt 'A long text, continued' --load-cache text.state\n\n\
     With a tokenizer.json (beside the model, or inside the artifact) text goes in and comes out; with --input-ids, ids do."
 )]
 pub(crate) struct Arguments {
@@ -58,6 +60,12 @@ pub(crate) struct Arguments {
     /// Token ids that end the text, in place of the model's own
     #[arg(long, value_name = "ID,...", value_delimiter = ',')]
     eos: Vec<u32>,
+    /// Begin with the state in this file, as far as its tokens are the prompt's (see --save-cache)
+    #[arg(long, value_name = "FILE")]
+    load_cache: Option<PathBuf>,
+    /// Leave the state at the end of the text in this file, for --load-cache with the same artifact
+    #[arg(long, value_name = "FILE")]
+    save_cache: Option<PathBuf>,
     /// Do not print the closing line of statistics
     #[arg(long)]
     no_stats: bool,
@@ -165,7 +173,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         say(&text);
     }
     let timing = crate::story::modelled(&writer.loaded, session, &writer.target);
-    let story = Story { settings, stop: &arguments.stop, codec: codec.as_ref() };
+    let cache = CacheFiles { load: arguments.load_cache.as_deref(), save: arguments.save_cache.as_deref() };
+    let story = Story { settings, stop: &arguments.stop, cache, codec: codec.as_ref() };
     let summary = story
         .write(writer.loaded.session, &ids, &mut say)
         .map_err(|error| Diagnostic::error(Location::Unknown, error.to_string()))?;

@@ -5,6 +5,7 @@ use crate::exit::Failure;
 use serde_json::json;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
+use tilewright_runtime::kv_cache;
 use tilewright_runtime::stream::Program;
 use tilewright_runtime::view::{Space, View};
 
@@ -64,6 +65,8 @@ fn program_json(program: &Program) -> serde_json::Value {
         "states": program.states.iter().map(|one| json!({
             "input": one.input.name, "output": one.output.name, "type": view_text(&one.output.view),
             "growing_axis": one.growing_axis})).collect::<Vec<_>>(),
+        "cache_bytes_per_token": kv_cache::bytes_per_token(program),
+        "fixed_state_bytes": kv_cache::fixed_bytes(program),
     })
 }
 
@@ -129,6 +132,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .map(|space| format!("{} {}", space.name(), program.space_bytes[*space as usize]))
             .collect();
         say!("bytes: {}", sizes.join(", "));
+        if !program.states.is_empty() {
+            let (token, fixed) = (kv_cache::bytes_per_token(program), kv_cache::fixed_bytes(program));
+            say!("state: {token} bytes per token, {fixed} bytes whatever the length");
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@
 
 use super::sample::{Sampler, Sampling};
 use crate::kv_cache::{context_window, past_register};
-use crate::session::{Session, SessionError, Tensor};
+use crate::session::{Session, SessionError, SnapshotError, Tensor};
 
 /// Why generation stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum GenerateError {
     /// The session refused a tensor or failed to run.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A saved state cannot be used, or not be saved.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// No program of the artifact is about tokens.
     #[error("the artifact has no program that takes tokens; compile it for generation")]
     NotGenerative,
@@ -65,6 +68,10 @@ pub trait TokenModel {
 
     /// Forgets all tokens.
     fn reset(&mut self);
+
+    /// Forgets all but the first `tokens` tokens, as if the others had never been run. Gives how many are kept: `tokens`, or 0 when the
+    /// model cannot return there; what is missing must be run again.
+    fn trim(&mut self, tokens: usize) -> usize;
 }
 
 /// Settings of one generation.
@@ -118,6 +125,21 @@ impl<'m, M: TokenModel> Generation<'m, M> {
         prompt: &[u32],
         settings: Settings,
     ) -> Result<Generation<'m, M>, GenerateError> {
+        model.reset();
+        Generation::resume(model, 0, prompt, settings)
+    }
+
+    /// Runs what follows the first `held` tokens of the prompt, which the model holds already. At least the last token is run
+    /// again, for its logits.
+    ///
+    /// # Errors
+    /// As [`Generation::start`].
+    pub fn resume(
+        model: &'m mut M,
+        held: usize,
+        prompt: &[u32],
+        settings: Settings,
+    ) -> Result<Generation<'m, M>, GenerateError> {
         if prompt.is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
@@ -125,8 +147,7 @@ impl<'m, M: TokenModel> Generation<'m, M> {
         if prompt.len() > window {
             return Err(GenerateError::ContextFull { tokens: prompt.len(), window });
         }
-        model.reset();
-        let mut past = 0;
+        let mut past = model.trim(held.min(prompt.len() - 1));
         let mut logits = Vec::new();
         while past < prompt.len() {
             let count = model.chunk(past, prompt.len() - past).clamp(1, prompt.len() - past);
@@ -232,6 +253,22 @@ impl ArtifactModel {
         &self.session
     }
 
+    /// Saves the state after `tokens`, the first tokens that were run, to a file.
+    ///
+    /// # Errors
+    /// As [`Session::save_snapshot`].
+    pub fn save(&mut self, path: &std::path::Path, tokens: &[u32]) -> Result<(), SnapshotError> {
+        self.session.save_snapshot(path, tokens)
+    }
+
+    /// Takes over what [`ArtifactModel::save`] wrote; gives its tokens.
+    ///
+    /// # Errors
+    /// As [`Session::load_snapshot`].
+    pub fn load(&mut self, path: &std::path::Path) -> Result<Vec<u32>, SnapshotError> {
+        self.session.load_snapshot(path)
+    }
+
     /// The program that runs `count` tokens after `past` others: of those that fit the window, the shortest that takes all, padded if
     /// it must be, unless most of it would be padding; else the longest that is filled.
     fn bucket(&self, past: usize, count: usize) -> Option<(usize, usize)> {
@@ -316,6 +353,14 @@ impl TokenModel for ArtifactModel {
         self.session.reset_state();
         self.history.clear();
     }
+
+    fn trim(&mut self, tokens: usize) -> usize {
+        if self.is_stateless {
+            self.history.truncate(tokens);
+            return self.history.len();
+        }
+        self.session.trim_state(tokens as u64) as usize
+    }
 }
 
 #[cfg(test)]
@@ -341,6 +386,9 @@ mod tests {
         }
         fn reset(&mut self) {
             self.calls.clear();
+        }
+        fn trim(&mut self, tokens: usize) -> usize {
+            tokens
         }
     }
 

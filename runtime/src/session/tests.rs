@@ -132,6 +132,7 @@ fn growing_program() -> Program {
         input: bind("past.0", input),
         output: bind("present.0", output),
         growing_axis: Some(0),
+        recent: None,
     };
     builder.state(state);
     let engine = Engine::Host;
@@ -244,4 +245,91 @@ fn conditions_and_breaks() {
         assert_eq!(session.output("x'").expect("exists").to_i64(), [0]);
         assert_eq!(session.output("y").expect("exists").to_i64(), [expected]);
     }
+}
+
+/// One run of the growing program after `past` tokens; its sum.
+fn grow(session: &mut Session, past: i64, x: f32) -> f32 {
+    session.select(0);
+    session.bind("past", past).expect("in range");
+    session.set_input("x", &[1], &floats(&[x])).expect("fits");
+    session.run().expect("runs");
+    session.output("y").expect("exists").to_f32()[0]
+}
+
+#[test]
+fn trimmed_tokens_were_never_seen() {
+    let mut session =
+        Session::from_programs(vec![growing_program()], vec![], Options::default()).expect("checks");
+    for (past, x) in [(0, 1.0), (1, 2.0), (2, 40.0)] {
+        grow(&mut session, past, x);
+    }
+    assert_eq!((session.held_tokens(), session.trim_state(2), session.held_tokens()), (3, 2, 2));
+    assert_eq!(grow(&mut session, 2, 5.0), 8.0);
+    assert_eq!(session.trim_state(9), 3, "no more than there are");
+    assert_eq!(session.trim_state(0), 0);
+    assert!(session.state().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_ring_says_how_far_back_it_reaches() {
+    let recent = crate::stream::Recent { ring: 96, block: 32, keep: 32 };
+    assert_eq!([0, 63, 64, 95, 96, 200].map(|tokens| recent.settled_blocks(tokens)), [0, 0, 1, 1, 2, 5]);
+    // After 200 tokens the ring holds 104..200; 160 tokens leave 128.. unquantised, 135 leave 96..
+    assert!(recent.reaches(200, 160) && !recent.reaches(200, 135));
+    assert!(recent.reaches(96, 1) && !recent.reaches(97, 1));
+}
+
+#[test]
+fn snapshots_restore_and_hostile_ones_are_errors() {
+    let new = || Session::from_programs(vec![growing_program()], vec![], Options::default()).expect("checks");
+    let mut session = new();
+    for (past, x) in [(0, 1.0), (1, 2.0)] {
+        grow(&mut session, past, x);
+    }
+    let bytes = session.snapshot(&[7, 8]).expect("two are held");
+    assert!(session.snapshot(&[7, 8, 9]).is_err(), "three are not");
+    let mut other = new();
+    assert_eq!(other.restore(&bytes).expect("fits"), [7, 8]);
+    assert_eq!(grow(&mut other, 2, 5.0), 8.0);
+    // Every byte counts, and nothing is taken over from a bad file.
+    let before = other.state().to_vec();
+    for index in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[index] ^= 1;
+        assert!(other.restore(&damaged).is_err(), "byte {index}");
+        assert!(other.restore(&bytes[..index]).is_err(), "cut at {index}");
+    }
+    // A right hash over wrong contents: the count of tokens, of states, a name, a length.
+    let end = bytes.len() - 32;
+    for index in 8..end {
+        let mut forged = bytes[..end].to_vec();
+        forged[index] = forged[index].wrapping_add(1);
+        let hash = blake3::hash(&forged);
+        forged.extend(hash.as_bytes());
+        let message = other.restore(&forged).err().map(|error| error.to_string());
+        // Only tokens' ids, what was written before, and values may differ.
+        let is_free = (48..64).contains(&index) || index >= end - 8;
+        assert_eq!(message.is_none(), is_free, "byte {index}: {message:?}");
+    }
+    let mut third = new();
+    third.restore(&bytes).expect("fits");
+    assert_ne!(third.state(), before);
+    let mut program = growing_program();
+    program.name = "other".into();
+    let mut stranger = Session::from_programs(vec![program], vec![], Options::default()).expect("checks");
+    let message = stranger.restore(&bytes).expect_err("another artifact").to_string();
+    assert_eq!(message, "the snapshot was made with another artifact");
+    let folder = tempfile_folder();
+    let file = folder.join("text.state");
+    session.save_snapshot(&file, &[7, 8]).expect("writes");
+    assert_eq!(new().load_snapshot(&file).expect("reads"), [7, 8]);
+    assert_eq!(std::fs::read_dir(&folder).expect("lists").count(), 1, "nothing else is left");
+    assert!(session.save_snapshot(&folder.join("missing").join("x"), &[]).is_err());
+    std::fs::remove_dir_all(&folder).expect("removes");
+}
+
+fn tempfile_folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("tilewright-state-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("makes");
+    folder
 }

@@ -62,7 +62,8 @@ pub static ARGUMENT: OpDef = OpDef {
     doc: "Memory that the caller sees, laid out row-major by `capacity`: an `input` or `output` of one run (space `io`), or a \
           `state` that stays between runs (space `state`): it is the model's input `name` before a run and its \
           output `output_name`, of dimensions `output_dims`, after; `growing_axis` is the dimension that gets \
-          longer, if one does.",
+          longer, if one does. `recent` = [ring, block, keep] marks a part of a cache that is quantised in blocks: tokens of its \
+          ring of recent entries, tokens per block, tokens that stay unquantised.",
     results: &[value("argument", TypeRule::View)],
     attributes: &[
         attribute("name", AttributeRule::Str),
@@ -71,6 +72,7 @@ pub static ARGUMENT: OpDef = OpDef {
         optional_attribute("output_name", AttributeRule::Str),
         optional_attribute("output_dims", AttributeRule::Dims),
         optional_attribute("growing_axis", AttributeRule::Int),
+        optional_attribute("recent", AttributeRule::Ints),
         optional_attribute("offset_bytes", AttributeRule::Int),
     ],
     verify: Some(verify_capacity),
