@@ -266,6 +266,43 @@ fn an_artifact_is_inspected_disassembled_and_run() {
 }
 
 #[test]
+fn a_text_measures_an_artifact_against_its_original() {
+    let folder = folder();
+    let (draft, heldout) = (model("story-draft"), text(&tests_folder().join("models/heldout.txt")));
+    let small = ["parity", &draft, "--text", &heldout, "--window", "32", "--limit", "100", "--json"];
+    let measured = expect(0, &[&small[..], &["--on", "npu-gen3", "--on", "reference"]].concat()).out;
+    let report: serde_json::Value = serde_json::from_str(&measured).expect("JSON");
+    assert_eq!((&report["tokens"], &report["windows"]), (&96.into(), &3.into()));
+    let original = report["original"]["perplexity"].as_f64().expect("a number");
+    assert!(original > 10.0 && original < 2048.0, "{original}");
+    for (row, on) in report["rows"].as_array().expect("rows").iter().zip(["npu-gen3", "reference"]) {
+        assert_eq!(row["on"], on);
+        assert!(row["perplexity_increase_percent"].as_f64().expect("a number").abs() < 1e-3, "{row}");
+        assert!(row["kl_max"].as_f64().expect("a number") < 1e-6, "{row}");
+        assert_eq!(row["top1_agreement_percent"], 100.0);
+    }
+    // One thread or two, one run per window or chunks over the cache: the same figures.
+    let one = expect(0, &[&small[..], &["--threads", "1"]].concat()).out;
+    assert_eq!(expect(0, &[&small[..], &["--threads", "2"]].concat()).out, one);
+    let artifact = text(&folder.path().join("draft.npu"));
+    expect(0, &["compile", &draft, "-o", &artifact, "--chunk-lengths", "1,16", "--context-window", "64"]);
+    let chunked = expect(0, &[&small[..], &["--artifact", &artifact]].concat()).out;
+    let chunked: serde_json::Value = serde_json::from_str(&chunked).expect("JSON");
+    assert!(chunked["rows"][0]["kl_max"].as_f64().expect("a number") < 1e-6, "{chunked}");
+    assert_eq!(chunked["rows"][0]["artifact"], artifact.as_str());
+    // Thresholds, other forms, and what cannot be measured.
+    let strict = expect(4, &[&small[..7], &["--min-top1-agreement", "101"]].concat());
+    assert!(strict.err.contains("101") && strict.out.contains("96 tokens"), "{}{}", strict.out, strict.err);
+    assert!(expect(0, &[&small[..7], &["--csv"]].concat()).out.starts_with("\"artifact\""));
+    let short = expect(1, &["parity", &draft, "--text", &heldout, "--window", "1000000"]);
+    assert!(short.err.contains("window of 1000000 needs 1000001"), "{}", short.err);
+    let no_tokenizer = expect(1, &["parity", &model(SMALL), "--text", &heldout]);
+    assert!(no_tokenizer.err.contains("tokenizer.json"), "{}", no_tokenizer.err);
+    expect(2, &["parity", "--text", &heldout]);
+    expect(2, &["parity", &draft]);
+}
+
+#[test]
 fn a_model_runs_on_files_and_writes_files() {
     let folder = folder();
     let case = tests_folder().join("models/cases/trap-init-input-output");

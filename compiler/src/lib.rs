@@ -25,4 +25,5 @@ pub mod render;
 pub mod session;
 pub mod signature;
 pub mod story;
+pub mod text_parity;
 pub mod tokens;

@@ -98,9 +98,10 @@ pub(crate) struct CompileArguments {
     /// Fail when any op would run on the host
     #[arg(long)]
     pub(crate) require_target: bool,
-    /// Activations where a node permits int8 (MatMulNBits with accuracy_level 4): as they are, or rounded as ONNX Runtime does
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) activations: Activations,
+    /// Activations where a node permits int8 (MatMulNBits with accuracy_level 4): as they are (the default), or rounded as ONNX
+    /// Runtime does; `parity --cases` tries all when none is given, and says which agreed
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) activations: Option<Activations>,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -194,7 +195,7 @@ impl CompileArguments {
                 context_window: self.context_window,
             },
             require_target: self.require_target,
-            activations: self.activations,
+            activations: self.activations.unwrap_or_default(),
             rule_files: self.rules.clone(),
             threads: self.threads,
             ..CompileOptions::default()

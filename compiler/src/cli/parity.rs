@@ -1,4 +1,7 @@
-//! `tilewright parity`: a model's results against recorded ones, on the reference evaluator and on targets.
+//! `tilewright parity`: a model's results against recorded ones, on the reference evaluator and on targets; or a language model's
+//! artifact against its original, on a text.
+
+mod text;
 
 use super::{CompileArguments, table};
 use crate::cases;
@@ -16,15 +19,25 @@ use tilewright_ir::element::Element;
 /// Arguments.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  tilewright parity --cases models/llama --on reference\n  \
-    tilewright parity --cases models/* --on npu-gen3 --json > parity.json\n\n\
+    tilewright parity --cases models/* --on npu-gen3 --json > parity.json\n  \
+    tilewright parity tests/models/story-3m --text heldout.txt --max-perplexity-increase 1\n  \
+    tilewright parity model.onnx --text heldout.txt --artifact model.npu --limit 4096\n\n\
     A case is a folder with model.onnx, input_K.npy and output_K.npy in graph order; folders below it with inputs of\n\
-    their own are cases of the same model. Tolerance: |found - expected| <= atol + rtol * |expected|.")]
+    their own are cases of the same model. Tolerance: |found - expected| <= atol + rtol * |expected|.\n\n\
+    With --text the original (as imported, exact, on target 'host') and the artifact compiled by the options given are run\n\
+    on windows of the text. All tokens of a window are scored, nothing is put before it, and what does not fill a window is\n\
+    left out.")]
 pub(crate) struct Arguments {
+    /// The language model to measure with --text: an .onnx file or a folder with one
+    #[arg(value_name = "MODEL", requires = "text")]
+    model: Option<PathBuf>,
     /// Folders of cases
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    #[arg(long, required_unless_present = "text", conflicts_with = "text", num_args = 1.., value_name = "DIR")]
     cases: Vec<PathBuf>,
-    /// Where to run: 'reference' or a target; may be given again
-    #[arg(long, default_value = "reference", value_name = "NAME")]
+    #[command(flatten)]
+    text: text::TextArguments,
+    /// Where to run: 'reference' or a target; may be given again. Cases run on the reference, texts on --target, when it is left out
+    #[arg(long, value_name = "NAME")]
     on: Vec<String>,
     /// Relative tolerance of f32 and wider results; f16 and bf16 get ten times as much, and a hundred times the absolute tolerance
     #[arg(long, default_value_t = 1e-3)]
@@ -32,47 +45,18 @@ pub(crate) struct Arguments {
     /// Absolute tolerance
     #[arg(long, default_value_t = 1e-4)]
     atol: f64,
-    /// Activations where a node permits int8: 'auto' tries what ONNX Runtime may have done when the case was recorded, and says
-    /// which agreed
-    #[arg(long, value_enum, default_value_t = Choice::Auto, value_name = "HOW")]
-    activations: Choice,
     /// Print JSON
     #[arg(long)]
     json: bool,
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// Bytes of on-chip SRAM, in place of the target's own
-    #[arg(long, value_name = "BYTES")]
-    sram_bytes: Option<String>,
-    /// Fail when any op would run on the host
-    #[arg(long)]
-    require_target: bool,
+    #[command(flatten)]
+    what: CompileArguments,
 }
 
-/// How activations are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Choice {
-    /// The first of the others with which the case agrees, else the first.
-    Auto,
-    /// As they are.
-    Exact,
-    /// Rounded to int8 where a node permits it.
-    Int8,
-    /// Also where ONNX Runtime fuses 4-bit weights into a product.
-    Int8Fused,
-}
-
-impl Choice {
-    fn candidates(self) -> &'static [Activations] {
-        match self {
-            Choice::Auto => &[Activations::Int8, Activations::Exact, Activations::Int8Fused],
-            Choice::Exact => &[Activations::Exact],
-            Choice::Int8 => &[Activations::Int8],
-            Choice::Int8Fused => &[Activations::Int8Fused],
-        }
-    }
-}
+/// The ways to take activations that a case may have been recorded with; the first is reported when none agrees.
+const CANDIDATES: [Activations; 3] = [Activations::Int8, Activations::Exact, Activations::Int8Fused];
 
 /// One output of one case on one machine.
 #[derive(Serialize)]
@@ -89,6 +73,17 @@ struct Row {
 
 /// Runs all cases and reports.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.model {
+        Some(model) => text::run(session, arguments, model),
+        None if arguments.cases.is_empty() => {
+            Err(Failure::Usage("--text needs the model it is to be run on: parity MODEL --text FILE".into()))
+        }
+        None => run_cases(session, arguments),
+    }
+}
+
+fn run_cases(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    let on = if arguments.on.is_empty() { &["reference".to_string()][..] } else { &arguments.on };
     let mut rows = Vec::new();
     let mut unsupported = false;
     let mut without_reference = Vec::new();
@@ -99,7 +94,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
                 without_reference.push(case.name);
                 continue;
             }
-            for on in &arguments.on {
+            for on in on {
                 let (found, kinds) = run_case(session, arguments, &case, on)?;
                 unsupported |= kinds;
                 rows.extend(found);
@@ -130,7 +125,8 @@ fn run_case(
     on: &str,
 ) -> Result<(Vec<Row>, bool), Failure> {
     let mut first = None;
-    for activations in arguments.activations.candidates() {
+    let given = arguments.what.activations.as_ref().map(std::slice::from_ref);
+    for activations in given.unwrap_or(&CANDIDATES) {
         let found = run_with(session, arguments, case, on, *activations)?;
         if found.0.iter().all(|row| row.agrees) {
             return Ok(found);
@@ -148,9 +144,8 @@ fn run_with(
     activations: Activations,
 ) -> Result<(Vec<Row>, bool), Failure> {
     let source = Source::Onnx(case.model.clone());
-    let mut options = CompileArguments { target: on.into(), ..CompileArguments::default() }.options()?;
-    options.require_target = arguments.require_target;
-    options.sram_bytes = arguments.sram_bytes.as_deref().map(super::parse_bytes).transpose()?;
+    let mut options = arguments.what.options()?;
+    options.target = on.into();
     options.activations = activations;
     let place = if on == "reference" { On::Reference(&options) } else { On::Target(&options) };
     let row = |output: usize| Row {
@@ -216,6 +211,12 @@ fn cells(row: &Row) -> [String; 9] {
     ]
 }
 
+/// A line of quoted cells.
+fn csv_line(cells: &[String]) -> String {
+    let quote = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+    cells.iter().map(quote).collect::<Vec<_>>().join(",") + "\n"
+}
+
 const HEADER: [&str; 9] =
     ["case", "on", "activations", "output", "max abs error", "cosine", "SQNR dB", "over/elements", "verdict"];
 
@@ -228,10 +229,9 @@ fn show(arguments: &Arguments, rows: &[Row], without_reference: &[String]) -> Re
         });
         format!("{report:#}\n")
     } else if arguments.csv {
-        let quote = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
         let mut lines: Vec<[String; 9]> = vec![HEADER.map(String::from)];
         lines.extend(rows.iter().map(cells));
-        lines.iter().map(|line| line.iter().map(quote).collect::<Vec<_>>().join(",") + "\n").collect()
+        lines.iter().map(|line| csv_line(line)).collect()
     } else {
         let mut report = table(&HEADER);
         rows.iter().for_each(|row| {

@@ -50,6 +50,16 @@ pub enum GenerateError {
     /// No logit is a number.
     #[error("the model's logits are not numbers")]
     Logits,
+    /// The model gives logits for fewer tokens than it takes.
+    #[error(
+        "the model gives logits for {found} of {expected} tokens; compile it with --chunk-lengths {found}"
+    )]
+    LogitsRows {
+        /// tokens of the run
+        expected: usize,
+        /// rows of logits
+        found: usize,
+    },
 }
 
 /// Something that takes tokens after the ones it has seen, and gives logits for the next.
@@ -294,21 +304,26 @@ impl ArtifactModel {
         }
         Ok(())
     }
-}
 
-impl TokenModel for ArtifactModel {
-    fn context_window(&self) -> usize {
-        self.window
-    }
-
-    fn chunk(&self, past: usize, waiting: usize) -> usize {
-        if self.is_stateless {
-            return waiting;
+    /// Runs `tokens` after `past` others, as [`TokenModel::forward`] does; logits for what follows each of them,
+    /// [tokens, vocabulary] row-major.
+    ///
+    /// # Errors
+    /// When the model fails, or gives logits for its last token only.
+    pub fn forward_rows(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+        let (real, name, _, rows) = self.run(past, tokens)?;
+        if rows < real {
+            return Err(GenerateError::LogitsRows { expected: real, found: rows });
         }
-        self.bucket(past, waiting).map_or(1, |bucket| bucket.0.min(waiting))
+        let mut logits = self.session.output(&name)?.to_f32();
+        let vocabulary = logits.len() / rows;
+        logits.truncate(real * vocabulary);
+        logits.drain(..(real - tokens.len()) * vocabulary);
+        Ok(logits)
     }
 
-    fn forward(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+    /// Runs the program that fits. Gives the number of real tokens that ran, and of the logits their name, rank and rows.
+    fn run(&mut self, past: usize, tokens: &[u32]) -> Result<(usize, String, usize, usize), GenerateError> {
         let too_many = GenerateError::ContextFull { tokens: past + tokens.len(), window: self.window };
         let (past, tokens) = if self.is_stateless {
             self.history.truncate(past);
@@ -341,6 +356,24 @@ impl TokenModel for ArtifactModel {
         let binding = name.ok_or(GenerateError::Logits)?;
         let (name, rank) = (binding.name.clone(), binding.view.rank());
         let rows = binding.view.dims.get(rank.wrapping_sub(2)).map_or(1, |dim| dim.cap as usize);
+        Ok((real, name, rank, rows))
+    }
+}
+
+impl TokenModel for ArtifactModel {
+    fn context_window(&self) -> usize {
+        self.window
+    }
+
+    fn chunk(&self, past: usize, waiting: usize) -> usize {
+        if self.is_stateless {
+            return waiting;
+        }
+        self.bucket(past, waiting).map_or(1, |bucket| bucket.0.min(waiting))
+    }
+
+    fn forward(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+        let (real, name, rank, rows) = self.run(past, tokens)?;
         let row = (real - 1).min(rows.max(1) - 1);
         let mut indices = vec![0; rank.saturating_sub(1)];
         if let Some(last) = indices.last_mut() {
