@@ -291,9 +291,9 @@ fn a_text_measures_an_artifact_against_its_original() {
     assert!(chunked["rows"][0]["kl_max"].as_f64().expect("a number") < 1e-6, "{chunked}");
     assert_eq!(chunked["rows"][0]["artifact"], artifact.as_str());
     // Thresholds, other forms, and what cannot be measured.
-    let strict = expect(4, &[&small[..7], &["--min-top1-agreement", "101"]].concat());
+    let strict = expect(4, &[&small[..8], &["--min-top1-agreement", "101"]].concat());
     assert!(strict.err.contains("101") && strict.out.contains("96 tokens"), "{}{}", strict.out, strict.err);
-    assert!(expect(0, &[&small[..7], &["--csv"]].concat()).out.starts_with("\"artifact\""));
+    assert!(expect(0, &[&small[..8], &["--csv"]].concat()).out.starts_with("\"artifact\""));
     let short = expect(1, &["parity", &draft, "--text", &heldout, "--window", "1000000"]);
     assert!(short.err.contains("window of 1000000 needs 1000001"), "{}", short.err);
     let no_tokenizer = expect(1, &["parity", &model(SMALL), "--text", &heldout]);
