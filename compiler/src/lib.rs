@@ -25,5 +25,6 @@ pub mod render;
 pub mod session;
 pub mod signature;
 pub mod story;
+pub mod synthesize;
 pub mod text_parity;
 pub mod tokens;

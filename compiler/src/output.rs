@@ -35,10 +35,24 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Diagnostic> {
         };
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| fault(path, "write", &error))?;
+    let mut file = temporary_in(folder).map_err(|error| fault(path, "write", &error))?;
     file.write_all(bytes).map_err(|error| fault(path, "write", &error))?;
     file.persist(path).map_err(|error| fault(path, "write", &error.error))?;
     Ok(())
+}
+
+/// A file under a temporary name in a folder, readable by whom new files are (the process's umask); removed when dropped.
+///
+/// # Errors
+/// The system's reason.
+pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 /// Reads a whole text file, or standard input for `-`.

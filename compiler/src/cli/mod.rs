@@ -17,6 +17,7 @@ mod list;
 mod opt;
 mod parity;
 mod run;
+mod synthesize;
 
 use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
@@ -70,6 +71,8 @@ enum Verb {
     Passes(list::Arguments),
     /// List the rewrite rules
     Rules(list::RulesArguments),
+    /// For developers: write an ONNX model of a known shape with random weights
+    Synthesize(synthesize::Arguments),
     /// Print a completion script for a shell
     Completion(completion::Arguments),
 }
@@ -163,6 +166,7 @@ impl Session {
             Verb::Ops(arguments) => list::ops(self, &arguments),
             Verb::Passes(arguments) => list::passes(self, &arguments),
             Verb::Rules(arguments) => list::rules(self, &arguments),
+            Verb::Synthesize(arguments) => synthesize::run(&arguments),
             Verb::Completion(arguments) => completion::run(&arguments),
         }
     }

@@ -18,7 +18,7 @@ mod operand;
 mod order;
 mod rows;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "written by a generator")]
-mod schema;
+pub(crate) mod schema;
 mod signature;
 mod symbolic;
 mod table;
