@@ -7,27 +7,35 @@
 //! ..       section table at the end: kind, name, offset, bytes, blake3 of each section
 //! ```
 //!
+//! A program may stand in a file without its weights: then it holds their index only, and binds to a file of weights by the hash of
+//! each (`artifact/weights.rs`).
+//!
 //! The writer streams weights tensor by tensor into a temporary file beside the destination and renames it when all is
 //! written, so that a failure leaves nothing. The reader maps the file and copies no weights. Decoding is bounded and total: any
 //! bytes are an [`Artifact`] or an [`ArtifactError`]. This file must not know what commands mean.
 
+mod load;
+mod weights;
 mod writer;
 
+pub use load::{Load, LoadOptions};
+pub use weights::{WeightsSummary, WeightsWriter};
 pub use writer::{ArtifactWriter, recompute_hashes};
 
 use crate::decode::Reader;
 use crate::element::Element;
 use crate::stream::{ConstantInfo, Program, StreamError};
+use load::Backing;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// First bytes of every artifact. Not text, so that a transfer that changes line ends breaks it visibly (as PNG does).
 pub const MAGIC: [u8; 8] = *b"\x89NPU\r\n\x1a\n";
 /// Version of the container; a reader refuses others.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Sections begin at multiples of this: the largest page size in use (arm64, powerpc64).
 pub const SECTION_ALIGNMENT_BYTES: u64 = 64 << 10;
 const HEADER_BYTES: usize = 128;
@@ -44,7 +52,7 @@ pub enum SectionKind {
     Program = 1,
     /// All weights; programs address them in the constant space.
     Constants = 2,
-    /// Names and places of the weights.
+    /// Names, places and hashes of the weights.
     ConstantIndex = 3,
     /// Source locations of the program of the same name.
     Symbols = 4,
@@ -126,6 +134,29 @@ pub enum ArtifactError {
         /// what came
         written: u64,
     },
+    /// A weight that a program needs is not in the file of weights.
+    #[error(
+        "the weights hold no tensor with the contents of {name:?} (blake3 {}): they are of another model or another compilation; {missing} of {count} are missing",
+        .hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+    )]
+    WeightMissing {
+        /// the first that is missing
+        name: String,
+        /// hash of its bytes
+        hash: [u8; 32],
+        /// how many are missing
+        missing: usize,
+        /// how many are needed
+        count: usize,
+    },
+    /// A program reads constants outside of all weights.
+    #[error("program {program:?} reads constants at {offset_bytes}, where no weight lies")]
+    WeightPlace {
+        /// its name
+        program: String,
+        /// where
+        offset_bytes: i64,
+    },
     /// Weights overlap, or do not ascend.
     #[error("constant {name:?} begins at {offset_bytes}, before the end of the one before it ({end_bytes})")]
     ConstantOrder {
@@ -142,26 +173,13 @@ fn malformed(what: impl Into<String>) -> ArtifactError {
     ArtifactError::Malformed { what: what.into() }
 }
 
-#[derive(Debug)]
-enum Backing {
-    Mapped(memmap2::Mmap),
-    Owned(Vec<u8>),
-}
-
-impl Backing {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Backing::Mapped(map) => map,
-            Backing::Owned(bytes) => bytes,
-        }
-    }
-}
-
 /// An opened artifact: decoded programs and tables; weights stay in the file.
 #[derive(Debug)]
 pub struct Artifact {
     backing: Backing,
-    constants: Range<usize>,
+    constants: Option<Range<usize>>,
+    /// The weights of an artifact without its own.
+    weights: Option<Arc<Artifact>>,
     /// The target it was compiled for.
     pub target: String,
     /// Version of the compiler that made it.
@@ -174,6 +192,8 @@ pub struct Artifact {
     pub programs: Vec<Program>,
     /// The weights' names and places.
     pub constant_index: Vec<ConstantInfo>,
+    /// blake3 of each weight's bytes, in the order of the index.
+    pub constant_hashes: Vec<[u8; 32]>,
 }
 
 /// Whether to compare contents with their hashes on opening.
@@ -191,14 +211,19 @@ impl Artifact {
     /// # Errors
     /// When the file cannot be mapped or is not a well-formed artifact.
     pub fn open(path: impl AsRef<Path>, verify: Verify) -> Result<Artifact, ArtifactError> {
-        let path = path.as_ref();
-        let failed = |source| ArtifactError::Io { action: "cannot open", path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        #[allow(unsafe_code, reason = "mapping a file is how weights are loaded without a copy")]
-        // SAFETY: the mapping is private and read-only. As for every mapped file, another process that truncates it while it is
-        // in use makes reads fault; the writer never changes a finished file in place (it renames).
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-        Artifact::read(Backing::Mapped(map), verify)
+        Artifact::open_with(path, verify, &LoadOptions::default())
+    }
+
+    /// Maps or reads a file, as the options say, and decodes it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a well-formed artifact.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        verify: Verify,
+        options: &LoadOptions,
+    ) -> Result<Artifact, ArtifactError> {
+        Artifact::read(Backing::load(path.as_ref(), options)?, verify)
     }
 
     /// Decodes an artifact held in memory.
@@ -206,7 +231,7 @@ impl Artifact {
     /// # Errors
     /// When the bytes are not a well-formed artifact.
     pub fn from_bytes(bytes: Vec<u8>, verify: Verify) -> Result<Artifact, ArtifactError> {
-        Artifact::read(Backing::Owned(bytes), verify)
+        Artifact::read(Backing::from(bytes), verify)
     }
 
     fn read(backing: Backing, verify: Verify) -> Result<Artifact, ArtifactError> {
@@ -223,21 +248,24 @@ impl Artifact {
         }
         let sections = decode_sections(table, header.sections).ok_or_else(|| malformed("section table"))?;
         let mut artifact = Artifact {
-            constants: 0..0,
+            constants: None,
+            weights: None,
             target: header.target,
             tool: header.tool,
             metadata: BTreeMap::new(),
             programs: Vec::new(),
             constant_index: Vec::new(),
+            constant_hashes: Vec::new(),
             sections: Vec::new(),
-            backing: Backing::Owned(Vec::new()),
+            backing: Backing::default(),
         };
         for section in &sections {
             artifact.read_section(section, bytes, verify)?;
         }
+        let room = artifact.constants.as_ref().map_or(u64::MAX, |constants| constants.len() as u64);
         for info in &artifact.constant_index {
             let end = info.offset_bytes.checked_add(info.bytes);
-            if end.is_none_or(|end| end > artifact.constants.len() as u64) {
+            if end.is_none_or(|end| end > room) {
                 return Err(malformed(format!("constant {:?} lies outside the constants", info.name)));
             }
         }
@@ -275,9 +303,9 @@ impl Artifact {
                 let program = self.programs.iter_mut().find(|program| program.name == section.name);
                 program.ok_or_else(|| malformed(what()))?.decode_symbols(contents).map_err(failed)?;
             }
-            SectionKind::Constants => self.constants = range,
+            SectionKind::Constants => self.constants = Some(range),
             SectionKind::ConstantIndex => {
-                self.constant_index =
+                (self.constant_index, self.constant_hashes) =
                     decode_constant_index(contents).ok_or_else(|| malformed("constant index"))?;
             }
             SectionKind::Blob => {}
@@ -285,9 +313,13 @@ impl Artifact {
         Ok(())
     }
 
-    /// The weights' bytes, in place.
+    /// The weights' bytes, in place; empty while an artifact without its own is not bound to any.
     pub fn constants(&self) -> &[u8] {
-        &self.backing.bytes()[self.constants.clone()]
+        match (&self.constants, &self.weights) {
+            (Some(range), _) => &self.backing.bytes()[range.clone()],
+            (None, Some(weights)) => weights.constants(),
+            (None, None) => &[],
+        }
     }
 
     /// The bytes of an extra file.
@@ -378,18 +410,19 @@ fn decode_metadata(bytes: &[u8]) -> Option<BTreeMap<String, String>> {
     (reader.remaining() == 0).then_some(entries)
 }
 
-fn decode_constant_index(bytes: &[u8]) -> Option<Vec<ConstantInfo>> {
+fn decode_constant_index(bytes: &[u8]) -> Option<(Vec<ConstantInfo>, Vec<[u8; 32]>)> {
     let mut reader = Reader::new(bytes);
-    let count = reader.count(25)?;
-    let mut infos = Vec::new();
+    let count = reader.count(57)?;
+    let (mut infos, mut hashes) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let name = reader.string()?;
         let element = Element::from_tag(reader.u8()?)?;
         let rank = reader.count(8)?;
         let shape = (0..rank).map(|_| reader.u64()).collect::<Option<_>>()?;
         infos.push(ConstantInfo { name, element, shape, offset_bytes: reader.u64()?, bytes: reader.u64()? });
+        hashes.push(reader.array()?);
     }
-    (reader.remaining() == 0).then_some(infos)
+    (reader.remaining() == 0).then_some((infos, hashes))
 }
 
 #[cfg(test)]

@@ -68,6 +68,12 @@ pub enum SessionError {
     /// The artifact holds no program.
     #[error("the artifact holds no program")]
     Empty,
+    /// The artifact was compiled without weights and is not bound to any.
+    #[error("the artifact holds no weights: bind it to the file they were written to{}", .file.as_ref().map(|file| format!(", '{file}'")).unwrap_or_default())]
+    Unbound {
+        /// that file, by the name it had
+        file: Option<String>,
+    },
     /// Two programs disagree about the state they share.
     #[error("programs {first:?} and {second:?} disagree about state {state:?}")]
     StateMismatch {
@@ -234,6 +240,9 @@ impl Session {
     /// # Errors
     /// When the checker refuses a program, or there is no memory.
     pub fn new(artifact: Arc<Artifact>, options: Options) -> Result<Session, SessionError> {
+        if artifact.needs_weights() {
+            return Err(SessionError::Unbound { file: artifact.weights_file().map(str::to_owned) });
+        }
         let programs = artifact.programs.clone();
         Session::load(programs, Constants::Artifact(artifact), options)
     }

@@ -132,46 +132,77 @@ impl ArtifactWriter {
         infos: &[ConstantInfo],
         mut produce: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
     ) -> Result<(), ArtifactError> {
-        let start = self.begin_section()?;
-        let mut hasher = blake3::Hasher::new();
-        let mut end_bytes = 0;
+        let mut section = self.begin_constants()?;
         for (index, info) in infos.iter().enumerate() {
-            let name = info.name.clone();
-            if info.offset_bytes < end_bytes {
-                return Err(ArtifactError::ConstantOrder {
-                    name,
-                    offset_bytes: info.offset_bytes,
-                    end_bytes,
-                });
-            }
-            io::copy(&mut io::Read::take(io::repeat(0), info.offset_bytes - end_bytes), &mut hasher)
-                .map_err(|source| ArtifactError::Io {
-                    action: "cannot hash",
-                    path: self.destination.clone(),
-                    source,
-                })?;
-            self.pad_to(start + info.offset_bytes)?;
-            let written = self.io(|file| {
-                let mut sink = HashingSink { file, hasher: &mut hasher, bytes: 0 };
-                produce(index, &mut sink)?;
-                Ok(sink.bytes)
-            })?;
-            self.position += written;
-            if written != info.bytes {
-                return Err(ArtifactError::ConstantSize { name, announced: info.bytes, written });
-            }
-            end_bytes = info.offset_bytes + info.bytes;
+            self.constant(&mut section, info.clone(), |sink| produce(index, sink))?;
         }
-        let hash = *hasher.finalize().as_bytes();
-        let kind = SectionKind::Constants;
+        self.end_constants(section)
+    }
+
+    /// Begins the weights, for [`ArtifactWriter::constant`].
+    pub(super) fn begin_constants(&mut self) -> Result<ConstantsSection, ArtifactError> {
+        let start = self.begin_section()?;
+        let (infos, hashes) = Default::default();
+        Ok(ConstantsSection { start, hasher: blake3::Hasher::new(), end_bytes: 0, infos, hashes })
+    }
+
+    /// Writes the next weight.
+    pub(super) fn constant(
+        &mut self,
+        section: &mut ConstantsSection,
+        info: ConstantInfo,
+        produce: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), ArtifactError> {
+        let (name, end_bytes) = (info.name.clone(), section.end_bytes);
+        if info.offset_bytes < end_bytes {
+            return Err(ArtifactError::ConstantOrder { name, offset_bytes: info.offset_bytes, end_bytes });
+        }
+        io::copy(&mut io::Read::take(io::repeat(0), info.offset_bytes - end_bytes), &mut section.hasher)
+            .map_err(|source| ArtifactError::Io {
+                action: "cannot hash",
+                path: self.destination.clone(),
+                source,
+            })?;
+        self.pad_to(section.start + info.offset_bytes)?;
+        let mut own = blake3::Hasher::new();
+        let written = self.io(|file| {
+            let mut sink = HashingSink { file, hashers: [&mut section.hasher, &mut own], bytes: 0 };
+            produce(&mut sink)?;
+            Ok(sink.bytes)
+        })?;
+        self.position += written;
+        if written != info.bytes {
+            return Err(ArtifactError::ConstantSize { name, announced: info.bytes, written });
+        }
+        section.end_bytes = info.offset_bytes + info.bytes;
+        section.hashes.push(*own.finalize().as_bytes());
+        section.infos.push(info);
+        Ok(())
+    }
+
+    /// Ends the weights and writes their index.
+    pub(super) fn end_constants(&mut self, section: ConstantsSection) -> Result<(), ArtifactError> {
+        let ConstantsSection { start, hasher, end_bytes, infos, hashes } = section;
         self.sections.push(Section {
-            kind,
+            kind: SectionKind::Constants,
             name: String::new(),
             offset_bytes: start,
             bytes: end_bytes,
-            hash,
+            hash: *hasher.finalize().as_bytes(),
         });
-        self.section(SectionKind::ConstantIndex, "", &encode_constant_index(infos))
+        self.constant_index(&infos, &hashes)
+    }
+
+    /// Writes the index of weights alone: the artifact is bound to them when it is opened.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn constant_index(
+        &mut self,
+        infos: &[ConstantInfo],
+        hashes: &[[u8; 32]],
+    ) -> Result<(), ArtifactError> {
+        self.section(SectionKind::ConstantIndex, "", &encode_constant_index(infos, hashes))
     }
 
     /// Writes table and header, flushes to the disk, and puts the file in its place. Returns its size.
@@ -209,16 +240,29 @@ impl Drop for ArtifactWriter {
     }
 }
 
+/// Weights being written.
+#[derive(Debug)]
+pub(super) struct ConstantsSection {
+    start: u64,
+    hasher: blake3::Hasher,
+    pub(super) end_bytes: u64,
+    infos: Vec<ConstantInfo>,
+    hashes: Vec<[u8; 32]>,
+}
+
+/// Hashes what it writes: for the section, and for the weight alone.
 struct HashingSink<'a> {
     file: &'a mut BufWriter<File>,
-    hasher: &'a mut blake3::Hasher,
+    hashers: [&'a mut blake3::Hasher; 2],
     bytes: u64,
 }
 
 impl Write for HashingSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
+        for hasher in &mut self.hashers {
+            hasher.update(&bytes[..written]);
+        }
         self.bytes += written as u64;
         Ok(written)
     }
@@ -232,15 +276,16 @@ fn put_text(text: &str, bytes: &mut Vec<u8>) {
     bytes.extend(text.as_bytes());
 }
 
-fn encode_constant_index(infos: &[ConstantInfo]) -> Vec<u8> {
+fn encode_constant_index(infos: &[ConstantInfo], hashes: &[[u8; 32]]) -> Vec<u8> {
     let mut bytes = (infos.len() as u32).to_le_bytes().to_vec();
-    for info in infos {
+    for (info, hash) in infos.iter().zip(hashes) {
         put_text(&info.name, &mut bytes);
         bytes.push(info.element as u8);
         bytes.extend((info.shape.len() as u32).to_le_bytes());
         info.shape.iter().for_each(|extent| bytes.extend(extent.to_le_bytes()));
         bytes.extend(info.offset_bytes.to_le_bytes());
         bytes.extend(info.bytes.to_le_bytes());
+        bytes.extend(hash);
     }
     bytes
 }
