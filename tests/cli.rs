@@ -304,6 +304,57 @@ fn a_text_measures_an_artifact_against_its_original() {
 }
 
 #[test]
+fn programs_share_a_file_of_weights() {
+    let folder = folder();
+    let at = |name: &str| text(&folder.path().join(name));
+    let draft = model("story-draft");
+    let (whole, one, two) = (at("whole.npu"), at("one.npu"), at("two.npu"));
+    let compile = |more: &[&str]| expect(0, &[&["compile", &draft, "--context-window", "64"], more].concat());
+    compile(&["-o", &whole]);
+    compile(&["-o", &one, "--strip-weights"]);
+    let weights = at("one.weights.npu");
+    let size = |path: &str| std::fs::metadata(path).expect("a file").len();
+    let (before, first) = (size(&weights), std::fs::read(&one).expect("a file"));
+    assert!(size(&one) < size(&whole) / 4 && size(&one) + before < size(&whole) + (128 << 10), "once");
+    // Other chunk lengths need the same weights, and a table of their own; another target has some tensors of its own.
+    let again = compile(&["-o", &two, "--chunk-lengths", "1,8", "--strip-weights", "--weights", &weights]);
+    assert!(again.err.contains(" 1 tensors added, 24 there already"), "{}", again.err);
+    assert!(size(&weights) < before + (64 << 10));
+    let host = at("host.npu");
+    compile(&["-o", &host, "--target", "host", "--strip-weights", "--weights", &weights]);
+    let generate = |more: &[&str]| {
+        let words = ["--prompt", "Once", "--max-new-tokens", "12", "--no-stats"];
+        expect(0, &[&["generate"], more, &words].concat()).out
+    };
+    let story = generate(&[&whole]);
+    for more in [&[][..], &["--load", "read"], &["--prefault"], &["--prewarm"], &["--verify-weights"]] {
+        assert_eq!(generate(&[&[one.as_str()], more].concat()), story, "{more:?}");
+        assert_eq!(generate(&[&[whole.as_str()], more].concat()), story, "{more:?}");
+    }
+    assert_eq!((generate(&[&two]), generate(&[&host])), (story.clone(), story.clone()));
+    let shown = expect(0, &["inspect", &one]).out;
+    assert!(shown.contains("to be found in 'one.weights.npu'"), "{shown}");
+    assert!(expect(0, &["inspect", &one, "--weights", &weights]).out.contains("all found"));
+    // The same bytes again; the file may be elsewhere; wrong and missing ones are named.
+    compile(&["-o", &one, "--strip-weights"]);
+    assert_eq!(std::fs::read(&one).expect("a file"), first);
+    let moved = at("moved.npu");
+    std::fs::rename(&weights, &moved).expect("it can be moved");
+    assert_eq!(generate(&[&one, "--weights", &moved]), story);
+    let words = ["generate", &one, "--prompt", "Once"];
+    assert!(expect(1, &words).err.contains("one.weights.npu"), "absent");
+    let other = at("other.npu");
+    expect(0, &["compile", &model(SMALL), "-o", &other, "--strip-weights", BIND[0], BIND[1]]);
+    let wrong = expect(1, &[&words[..], &["--weights", &at("other.weights.npu")]].concat());
+    assert!(wrong.err.contains("another model") && wrong.err.contains("blake3"), "{}", wrong.err);
+    // A whole artifact of the same model has the same tensors.
+    assert_eq!(generate(&[&one, "--weights", &whole]), story);
+    let needless = expect(1, &["generate", &whole, "--prompt", "Once", "--weights", &moved]);
+    assert!(needless.err.contains("has its own weights"), "{}", needless.err);
+    expect(2, &["compile", &draft, "-o", &one, "--weights", &weights]);
+}
+
+#[test]
 fn a_model_runs_on_files_and_writes_files() {
     let folder = folder();
     let case = tests_folder().join("models/cases/trap-init-input-output");

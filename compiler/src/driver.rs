@@ -28,7 +28,7 @@ use tilewright_passes::form_kernels::kernel_count;
 use tilewright_passes::machine::Machine;
 use tilewright_passes::pass::PassContext;
 use tilewright_passes::pipeline::PassManager;
-use tilewright_runtime::artifact::ArtifactWriter;
+use tilewright_runtime::artifact::{Artifact, ArtifactError, ArtifactWriter, WeightsSummary, WeightsWriter};
 use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::stream::Program;
 use tilewright_targets::emit::constants::ConstantPool;
@@ -374,32 +374,80 @@ impl Compilation {
     /// # Errors
     /// When a weight cannot be made or the file cannot be written; nothing is left then.
     pub fn write(&self, path: &Path) -> Result<u64, Diagnostic> {
-        let fault = |error: tilewright_runtime::artifact::ArtifactError| {
-            Diagnostic::error(
-                Location::Unknown,
-                format!("cannot write artifact '{}': {error}", path.display()),
-            )
-            .with_help("check that the folder exists, is writable and has room")
+        self.write_whole(path).map_err(|error| cannot_write(path, &error))
+    }
+
+    fn write_whole(&self, path: &Path) -> Result<u64, ArtifactError> {
+        let mut writer = ArtifactWriter::create(path, self.target, TOOL)?;
+        self.write_programs(&mut writer, &self.metadata)?;
+        let constants = self.constants.constants();
+        let infos: Vec<_> = constants.iter().map(|constant| constant.info.clone()).collect();
+        writer.constants(&infos, |index, sink: &mut dyn Write| {
+            sink.write_all(&constants[index].bytes().map_err(std::io::Error::other)?)
+        })?;
+        writer.finish()
+    }
+
+    /// Writes the artifact without weights, and adds those that are not there yet to a file of weights, which is made if need be. Gives
+    /// the artifact's size in bytes and what became of the weights.
+    ///
+    /// # Errors
+    /// When a weight cannot be made or a file cannot be written; both files are then as they were.
+    pub fn write_stripped(&self, path: &Path, weights: &Path) -> Result<(u64, WeightsSummary), Diagnostic> {
+        let mut store =
+            WeightsWriter::create(weights, TOOL).map_err(|error| cannot_write(weights, &error))?;
+        let mut hashes = Vec::new();
+        for constant in self.constants.constants() {
+            let bytes = constant.bytes().map_err(|what| {
+                let what = format!("cannot make weight '{}': {what}", constant.info.name);
+                Diagnostic::error(Location::Unknown, what)
+            })?;
+            let hash = store.add(&constant.info, &bytes);
+            hashes.push(hash.map_err(|error| cannot_write(weights, &error))?);
+        }
+        let finish = |store: WeightsWriter| {
+            let mut writer = ArtifactWriter::create(path, self.target, TOOL)?;
+            let mut metadata = self.metadata.clone();
+            metadata.extend([Artifact::weights_metadata(&seen_from(path, weights))]);
+            self.write_programs(&mut writer, &metadata)?;
+            let infos: Vec<_> =
+                self.constants.constants().iter().map(|constant| constant.info.clone()).collect();
+            writer.constant_index(&infos, &hashes)?;
+            // The weights are put in their place first: a program is never there without them.
+            let summary = store.finish()?;
+            Ok((writer.finish()?, summary))
         };
-        let tool = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
-        let mut writer = ArtifactWriter::create(path, self.target, tool).map_err(fault)?;
-        writer.metadata(&self.metadata).map_err(fault)?;
-        for report in &self.programs {
-            if let Some(program) = &report.program {
-                writer.program(program).map_err(fault)?;
-            }
+        finish(store).map_err(|error: ArtifactError| cannot_write(path, &error))
+    }
+
+    fn write_programs(
+        &self,
+        writer: &mut ArtifactWriter,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), ArtifactError> {
+        writer.metadata(metadata)?;
+        for program in self.programs.iter().filter_map(|report| report.program.as_ref()) {
+            writer.program(program)?;
         }
-        for (name, bytes) in &self.companions {
-            writer.blob(name, bytes).map_err(fault)?;
-        }
-        let infos: Vec<_> = self.constants.constants().iter().map(|constant| constant.info.clone()).collect();
-        writer
-            .constants(&infos, |index, sink: &mut dyn Write| {
-                let bytes = self.constants.constants()[index].bytes().map_err(std::io::Error::other)?;
-                sink.write_all(&bytes)
-            })
-            .map_err(fault)?;
-        writer.finish().map_err(fault)
+        self.companions.iter().try_for_each(|(name, bytes)| writer.blob(name, bytes))
+    }
+}
+
+/// What made an artifact, as its header says.
+const TOOL: &str = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
+
+fn cannot_write(path: &Path, error: &ArtifactError) -> Diagnostic {
+    Diagnostic::error(Location::Unknown, format!("cannot write artifact '{}': {error}", path.display()))
+        .with_help("check that the folder exists, is writable and has room")
+}
+
+/// How a program names the file of its weights: by name when it is in the same folder, else in full.
+fn seen_from(program: &Path, weights: &Path) -> String {
+    let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (program, weights) = (full(program), full(weights));
+    match weights.file_name() {
+        Some(name) if program.parent() == weights.parent() => name.to_string_lossy().into_owned(),
+        _ => weights.display().to_string(),
     }
 }
 

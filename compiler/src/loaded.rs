@@ -5,14 +5,14 @@
 use crate::driver::Compilation;
 use crate::signature::Signature;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
-use tilewright_runtime::artifact::{Artifact, Verify};
+use tilewright_runtime::artifact::{Artifact, LoadOptions, Verify};
 use tilewright_runtime::interpreter::TransferMode;
 use tilewright_runtime::session::{Options, Session, SessionError};
 use tilewright_runtime::stream::Program;
@@ -26,28 +26,96 @@ pub struct Loaded {
     pub artifact: Option<Arc<Artifact>>,
 }
 
+/// How an artifact is opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// How its bytes are brought in, and those of its weights.
+    pub load: LoadOptions,
+    /// Whether weights are compared with their hashes.
+    pub verify: Verify,
+    /// The file of weights of an artifact that has none; `None` takes the one it names, from its own folder.
+    pub weights: Option<PathBuf>,
+    /// Run once before anything is asked.
+    pub prewarm: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Opening {
+        let load = LoadOptions::default();
+        Opening { load, verify: Verify::ExceptConstants, weights: None, prewarm: false }
+    }
+}
+
+/// Opens an artifact file, and binds it to its weights when it has none of its own.
+///
+/// # Errors
+/// Says which of the two files is wrong, and what is.
+pub fn open_artifact(path: &Path, opening: &Opening) -> Result<Artifact, Diagnostic> {
+    let problem = |what: String, help: &str| Diagnostic::error(Location::Unknown, what).with_help(help);
+    let open = |path: &Path| Artifact::open_with(path, opening.verify, &opening.load);
+    let artifact = open(path).map_err(|error| {
+        problem(
+            format!("cannot use artifact '{}': {error}", path.display()),
+            "make it again with `tilewright compile MODEL -o OUT.npu`",
+        )
+    })?;
+    if !artifact.needs_weights() {
+        return match &opening.weights {
+            None => Ok(artifact),
+            Some(weights) => Err(problem(
+                format!("'{}' has its own weights; '{}' is not needed", path.display(), weights.display()),
+                "leave --weights out, or compile the artifact with --strip-weights",
+            )),
+        };
+    }
+    let beside = path.parent().unwrap_or(Path::new("")).join(artifact.weights_file().unwrap_or_default());
+    let weights = opening.weights.as_ref().unwrap_or(&beside);
+    let bound = open(weights).and_then(|weights| artifact.bind(Arc::new(weights)));
+    bound.map_err(|error| {
+        problem(
+            format!("cannot bind '{}' to weights '{}': {error}", path.display(), weights.display()),
+            "give the file that `compile --strip-weights` wrote or added to, with --weights FILE",
+        )
+    })
+}
+
 fn fault(error: &SessionError) -> Diagnostics {
     vec![Diagnostic::error(Location::Unknown, error.to_string())]
 }
 
 impl Loaded {
-    /// Maps an artifact file, compares all its hashes and checks its programs.
+    /// Maps an artifact file, with the weights it names if it has none of its own, and checks its programs. The weights' bytes are not
+    /// read: it takes as long as the programs are, not the weights.
     ///
     /// # Errors
     /// Says what is wrong with the file.
     pub fn open(path: &Path) -> Result<Loaded, Diagnostics> {
-        let artifact = Artifact::open(path, Verify::All).map_err(|error| {
-            vec![
-                Diagnostic::error(
-                    Location::Unknown,
-                    format!("cannot use artifact '{}': {error}", path.display()),
-                )
-                .with_help("make it again with `tilewright compile MODEL -o OUT.npu`"),
-            ]
-        })?;
-        let artifact = Arc::new(artifact);
+        Loaded::open_with(path, &Opening::default())
+    }
+
+    /// Opens an artifact file as asked for and checks its programs.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file, or with its weights.
+    pub fn open_with(path: &Path, opening: &Opening) -> Result<Loaded, Diagnostics> {
+        let artifact = Arc::new(open_artifact(path, opening).map_err(|problem| vec![problem])?);
         let session = Session::new(artifact.clone(), Options::default()).map_err(|error| fault(&error))?;
-        Ok(Loaded { session, artifact: Some(artifact) })
+        let mut loaded = Loaded { session, artifact: Some(artifact) };
+        if opening.prewarm {
+            loaded.prewarm();
+        }
+        Ok(loaded)
+    }
+
+    /// Runs the shortest program once on what memory holds at the start, and forgets what it did.
+    fn prewarm(&mut self) {
+        let programs = self.session.programs().iter().enumerate();
+        let shortest = programs.min_by_key(|(_, program)| program.chunk_length).map(|(index, _)| index);
+        self.session.select(shortest.unwrap_or(0));
+        // A model may refuse zeros; its pages have been touched all the same.
+        let _ = self.session.run();
+        self.session.reset_state();
+        self.session.select(0);
     }
 
     /// Takes a compilation's programs, its weights in memory.

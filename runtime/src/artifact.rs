@@ -3,7 +3,7 @@
 //! ```text
 //! 0        header, 128 bytes: magic, format version, section count, place of the section table, file size,
 //!          target name, tool version, blake3 of (header with this field zero, section table)
-//! 64 KiB   first section; every section begins at a multiple of 64 KiB
+//! 128      first section; the weights begin at a multiple of 64 KiB, other sections at one of 64
 //! ..       section table at the end: kind, name, offset, bytes, blake3 of each section
 //! ```
 //!
@@ -36,8 +36,10 @@ use std::sync::Arc;
 pub const MAGIC: [u8; 8] = *b"\x89NPU\r\n\x1a\n";
 /// Version of the container; a reader refuses others.
 pub const FORMAT_VERSION: u32 = 2;
-/// Sections begin at multiples of this: the largest page size in use (arm64, powerpc64).
-pub const SECTION_ALIGNMENT_BYTES: u64 = 64 << 10;
+/// The weights begin at a multiple of this, so that they can be mapped alone: the largest page size in use (arm64, powerpc64).
+pub const CONSTANTS_ALIGNMENT_BYTES: u64 = 64 << 10;
+/// Other sections, which are decoded, begin at multiples of a cache line.
+pub const SECTION_ALIGNMENT_BYTES: u64 = 64;
 const HEADER_BYTES: usize = 128;
 const NAME_BYTES: usize = 28;
 const HASH_RANGE: Range<usize> = 96..128;
@@ -61,6 +63,11 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
+    /// A section of this kind begins at a multiple of so many bytes.
+    pub fn alignment_bytes(self) -> u64 {
+        if self == SectionKind::Constants { CONSTANTS_ALIGNMENT_BYTES } else { SECTION_ALIGNMENT_BYTES }
+    }
+
     fn from_tag(tag: u8) -> Option<SectionKind> {
         use SectionKind::{Blob, ConstantIndex, Constants, Metadata, Program, Symbols};
         [Metadata, Program, Constants, ConstantIndex, Symbols, Blob].get(usize::from(tag)).copied()
@@ -276,7 +283,7 @@ impl Artifact {
 
     fn read_section(&mut self, section: &Section, bytes: &[u8], verify: Verify) -> Result<(), ArtifactError> {
         let what = || format!("section {:?} {:?}", section.kind, section.name);
-        if !section.offset_bytes.is_multiple_of(SECTION_ALIGNMENT_BYTES) {
+        if !section.offset_bytes.is_multiple_of(section.kind.alignment_bytes()) {
             return Err(malformed(format!("{} is not aligned", what())));
         }
         let range = section_range(section).filter(|range| range.end <= bytes.len());

@@ -15,6 +15,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:\n  tilewright compile models/story-3m -o story.npu\n  \
     tilewright compile bert.onnx -o bert.npu --bind batch=1,seq=128 --require-target\n  \
     tilewright compile model.onnx -o - --compile-to kernels\n  \
+    tilewright compile model.onnx -o short.npu --chunk-lengths 1,32 --strip-weights --weights shared.weights.npu\n  \
     tilewright compile model.onnx -o model.npu --dump-compilation-phases-to phases --explain")]
 pub(crate) struct Arguments {
     /// An .onnx file or a folder with one; '-' is standard input
@@ -31,6 +32,12 @@ pub(crate) struct Arguments {
     /// Write the text of every level into this folder
     #[arg(long, value_name = "DIR")]
     dump_compilation_phases_to: Option<PathBuf>,
+    /// Write the weights into a file of their own, to which the artifact binds by the hash of each tensor
+    #[arg(long)]
+    strip_weights: bool,
+    /// That file; tensors are added to it when it is there, equal ones are kept once. Beside the artifact as OUT.weights.npu when left out
+    #[arg(long, value_name = "FILE", requires = "strip_weights")]
+    weights: Option<PathBuf>,
     /// Say which rules made the kernels, what runs where and why
     #[arg(long)]
     explain: bool,
@@ -70,9 +77,9 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         return Err(Failure::Usage("an artifact is mapped from a file: give -o a file name".into()));
     }
     let bar = spinner("writing weights");
-    let bytes = compilation.write(&arguments.output);
+    let written = write(&compilation, arguments);
     bar.finish_and_clear();
-    let bytes = bytes?;
+    let (bytes, weights) = written?;
     if arguments.explain {
         say!("{}", explanation(&compilation));
     }
@@ -83,12 +90,30 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         .collect();
     let programs: Vec<&str> = compilation.programs.iter().map(|report| report.name.as_str()).collect();
     eprintln!(
-        "{}: {bytes} bytes, programs {} ({})",
+        "{}: {bytes} bytes{weights}, programs {} ({})",
         arguments.output.display(),
         programs.join(", "),
         phases.join(", ")
     );
     Ok(())
+}
+
+/// Writes what was asked for: the artifact's size in bytes, and words about a file of weights.
+fn write(compilation: &Compilation, arguments: &Arguments) -> Result<(u64, String), Failure> {
+    if !arguments.strip_weights {
+        return Ok((compilation.write(&arguments.output)?, String::new()));
+    }
+    let beside = arguments.output.with_extension("weights.npu");
+    let weights = arguments.weights.as_ref().unwrap_or(&beside);
+    let (bytes, summary) = compilation.write_stripped(&arguments.output, weights)?;
+    let words = format!(
+        "; weights in {}: {} bytes, {} tensors added, {} there already",
+        weights.display(),
+        summary.file_bytes,
+        summary.added,
+        summary.shared
+    );
+    Ok((bytes, words))
 }
 
 /// The text of the level where compilation stopped, programs separated as MLIR separates modules.

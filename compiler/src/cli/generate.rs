@@ -1,6 +1,7 @@
 //! `tilewright generate`: a language model writes text, streamed as it comes.
 
 use super::CompileArguments;
+use super::load::LoadArguments;
 use crate::exit::Failure;
 use crate::loaded::Loaded;
 use crate::model::Source;
@@ -70,6 +71,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_stats: bool,
     #[command(flatten)]
+    how: LoadArguments,
+    #[command(flatten)]
     what: CompileArguments,
 }
 
@@ -104,7 +107,7 @@ fn prepare(session: &Session, arguments: &Arguments) -> Result<Writer, Failure> 
         }
     };
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-    let loaded = Loaded::open(&path)?;
+    let loaded = Loaded::open_with(&path, &arguments.how.opening())?;
     let artifact = loaded.artifact.clone();
     let blob = |name: &str| artifact.as_ref().and_then(|artifact| artifact.blob(name)).map(<[u8]>::to_vec);
     let mut config = GenerationConfig::default();

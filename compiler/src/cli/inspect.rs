@@ -2,6 +2,7 @@
 
 use super::table;
 use crate::exit::Failure;
+use crate::loaded::{Opening, open_artifact};
 use serde_json::json;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
@@ -21,12 +22,15 @@ pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Bind the artifact to these weights; `inspect` looks for none by itself
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Do not compare the weights with their hashes (reads less of the file)
     #[arg(long)]
     skip_weight_hashes: bool,
 }
 
-/// Opens an artifact, or says why not.
+/// Opens an artifact without looking for its weights, or says why not.
 pub(crate) fn open(path: &std::path::Path, verify: Verify) -> Result<Artifact, Failure> {
     Artifact::open(path, verify).map_err(|error| {
         Failure::user(
@@ -73,7 +77,13 @@ fn program_json(program: &Program) -> serde_json::Value {
 /// Prints what is in the artifact.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let verify = if arguments.skip_weight_hashes { Verify::ExceptConstants } else { Verify::All };
-    let artifact = open(&arguments.artifact, verify)?;
+    let artifact = match &arguments.weights {
+        None => open(&arguments.artifact, verify)?,
+        Some(_) => {
+            let opening = Opening { verify, weights: arguments.weights.clone(), ..Opening::default() };
+            open_artifact(&arguments.artifact, &opening)?
+        }
+    };
     if arguments.json {
         let sections: Vec<_> = artifact
             .sections
@@ -86,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .collect();
         let report = json!({
             "target": artifact.target, "tool": artifact.tool, "file_bytes": artifact.file_bytes(),
-            "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(),
+            "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(), "weights_file": artifact.weights_file(),
             "programs": artifact.programs.iter().map(program_json).collect::<Vec<_>>(),
         });
         say!("{report:#}");
@@ -97,6 +107,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for (key, value) in &artifact.metadata {
         say!("{key}: {value}");
     }
+    let weights_bytes: u64 = artifact.constant_index.iter().map(|info| info.bytes).sum();
+    let place = match (artifact.bound_weights(), artifact.weights_file()) {
+        (Some(_), _) => ", all found in the file of weights".into(),
+        (None, Some(file)) => format!(", to be found in '{file}'"),
+        (None, None) => String::new(),
+    };
+    say!("{} tensors of weights, {weights_bytes} bytes{place}", artifact.constant_index.len());
     let mut sections = table(&["section", "name", "offset", "bytes", "blake3"]);
     for one in &artifact.sections {
         let hash: String = one.hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();

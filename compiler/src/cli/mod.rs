@@ -14,6 +14,7 @@ mod generate;
 mod import;
 mod inspect;
 mod list;
+mod load;
 mod opt;
 mod parity;
 mod run;

@@ -1,6 +1,7 @@
 //! `tilewright run`: a model or an artifact on inputs from .npy files.
 
 use super::CompileArguments;
+use super::load::LoadArguments;
 use crate::exit::Failure;
 use crate::loaded::Loaded;
 use crate::model::Source;
@@ -30,6 +31,8 @@ pub(crate) struct Arguments {
     /// Run on the reference evaluator instead of a target
     #[arg(long)]
     reference: bool,
+    #[command(flatten)]
+    how: LoadArguments,
     #[command(flatten)]
     what: CompileArguments,
 }
@@ -83,7 +86,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let inputs = read_inputs(&arguments.inputs)?;
     let source = Source::open(&arguments.model)?;
     let outputs: Vec<(String, Tensor)> = match &source {
-        Source::Artifact(path) => Loaded::open(path)?.run_named(&inputs)?,
+        Source::Artifact(path) => Loaded::open_with(path, &arguments.how.opening())?.run_named(&inputs)?,
         _ => {
             let options = arguments.what.options()?;
             let imported = session.import_with(&source, &options.import_options())?;

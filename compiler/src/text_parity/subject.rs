@@ -3,6 +3,7 @@
 //! Knows how a window of tokens becomes inputs; not what is done with the logits.
 
 use crate::driver::CompileOptions;
+use crate::loaded::{Opening, open_artifact};
 use crate::model::Source;
 use crate::plan::{PlanOptions, plan};
 use crate::session::Session;
@@ -83,9 +84,10 @@ impl Subject {
     }
 
     fn map(path: &Path, verify: Verify, folder: Option<tempfile::TempDir>) -> Result<Subject, Diagnostics> {
-        let artifact = Artifact::open(path, verify)
-            .map_err(|error| problem(format!("cannot use artifact '{}': {error}", path.display())))?;
-        let bytes = Some(artifact.file_bytes());
+        let opening = Opening { verify, ..Opening::default() };
+        let artifact = open_artifact(path, &opening).map_err(|problem| vec![problem])?;
+        let weights = artifact.bound_weights().map_or(0, |weights| weights.file_bytes());
+        let bytes = Some(artifact.file_bytes() + weights);
         let kind = Kind::Artifact { artifact: Arc::new(artifact), _folder: folder };
         Ok(Subject { name: path.display().to_string(), bytes, kind })
     }

@@ -59,7 +59,10 @@ fn what_is_written_is_read() {
     assert_eq!(artifact.blob("tokenizer.json"), Some(&b"{}"[..]));
     assert_eq!(artifact.file_bytes(), bytes);
     assert!(
-        artifact.sections.iter().all(|section| section.offset_bytes.is_multiple_of(SECTION_ALIGNMENT_BYTES))
+        artifact
+            .sections
+            .iter()
+            .all(|section| section.offset_bytes.is_multiple_of(section.kind.alignment_bytes()))
     );
     write(&path).expect("overwrites");
     assert_eq!(std::fs::read(&path).expect("reads").len() as u64, bytes);

@@ -3,8 +3,8 @@
 //! This file must not know what is in a program or a weight.
 
 use super::{
-    ArtifactError, FORMAT_VERSION, HASH_RANGE, HEADER_BYTES, Header, MAGIC, NAME_BYTES,
-    SECTION_ALIGNMENT_BYTES, Section, SectionKind, decode_sections, malformed, section_range,
+    ArtifactError, FORMAT_VERSION, HASH_RANGE, HEADER_BYTES, Header, MAGIC, NAME_BYTES, Section, SectionKind,
+    decode_sections, malformed, section_range,
 };
 use crate::stream::{ConstantInfo, Program};
 use std::collections::BTreeMap;
@@ -67,14 +67,14 @@ impl ArtifactWriter {
         Ok(())
     }
 
-    fn begin_section(&mut self) -> Result<u64, ArtifactError> {
-        let start = self.position.max(1).next_multiple_of(SECTION_ALIGNMENT_BYTES);
+    fn begin_section(&mut self, kind: SectionKind) -> Result<u64, ArtifactError> {
+        let start = self.position.max(HEADER_BYTES as u64).next_multiple_of(kind.alignment_bytes());
         self.pad_to(start)?;
         Ok(start)
     }
 
     fn section(&mut self, kind: SectionKind, name: &str, bytes: &[u8]) -> Result<(), ArtifactError> {
-        let offset_bytes = self.begin_section()?;
+        let offset_bytes = self.begin_section(kind)?;
         self.io(|file| file.write_all(bytes))?;
         self.position += bytes.len() as u64;
         let hash = *blake3::hash(bytes).as_bytes();
@@ -141,7 +141,7 @@ impl ArtifactWriter {
 
     /// Begins the weights, for [`ArtifactWriter::constant`].
     pub(super) fn begin_constants(&mut self) -> Result<ConstantsSection, ArtifactError> {
-        let start = self.begin_section()?;
+        let start = self.begin_section(SectionKind::Constants)?;
         let (infos, hashes) = Default::default();
         Ok(ConstantsSection { start, hasher: blake3::Hasher::new(), end_bytes: 0, infos, hashes })
     }
