@@ -486,7 +486,7 @@ fn a_story_is_reproducible_and_stops_where_told() {
     let greedy = write(&[]);
     assert!(greedy.out.starts_with("Once upon a time"), "{}", greedy.out);
     assert!(greedy.err.contains("24 tokens") && greedy.err.contains("tokens/s"), "{}", greedy.err);
-    assert_eq!(write(&["--no-stats"]).err, "");
+    assert_eq!(write(&["--stats", "none"]).err, "");
     assert_eq!(write(&[]).out, greedy.out);
     let drawn =
         |seed: &str| write(&["--temperature", "0.9", "--top-k", "40", "--top-p", "0.95", "--seed", seed]).out;

@@ -20,7 +20,8 @@ use tilewright::tokens::TokenCodec;
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::element::Element;
 use tilewright_ir::tensor::Tensor;
-use tilewright_runtime::generate::session::{ArtifactModel, Generation, Settings, TokenModel};
+use tilewright_runtime::generate::generation::{Generation, Settings};
+use tilewright_runtime::generate::session::{ArtifactModel, TokenModel};
 
 const TARGET: &str = "npu-gen3";
 /// SRAM sizes that one model must agree on.

@@ -6,12 +6,13 @@
 //! imported -> core -> optimized -> kernels -> tile -> placed -> commands      (one chain per program but for the first)
 //! ```
 
+use crate::generation_config::GenerationConfig;
 use crate::import;
 use crate::model::Source;
 use crate::plan::{PlanOptions, ProgramPlan, plan};
 use crate::session::Session;
 use crate::signature::Signature;
-use crate::tokens::GenerationConfig;
+
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Write;

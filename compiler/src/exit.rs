@@ -1,7 +1,7 @@
 //! How a command ends: exit codes and what stands behind them.
 //!
 //! ```text
-//! 0 ok   1 user error   2 usage   3 unsupported operator or type   4 parity over threshold
+//! 0 ok   1 user error   2 usage   3 unsupported operator or type   4 parity over threshold   130 interrupted
 //! ```
 
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (2, "usage: the command line cannot be read"),
     (3, "unsupported operator, type or form in the model"),
     (4, "parity over threshold"),
+    (130, "interrupted by ctrl-C; what was there is printed"),
 ];
 
 /// Why a command failed.
@@ -28,6 +29,8 @@ pub enum Failure {
     Shown(Diagnostics),
     /// Results differ by more than allowed; exit code 4. The report has been printed.
     Parity(String),
+    /// The user ended it with ctrl-C; exit code 130, as shells say it. What there was has been printed.
+    Interrupted,
 }
 
 impl Failure {
@@ -51,6 +54,7 @@ impl Failure {
             }
             Failure::Usage(_) => 2,
             Failure::Parity(_) => 4,
+            Failure::Interrupted => 130,
         }
     }
 }

@@ -9,22 +9,29 @@
 //! ```
 
 pub mod cases;
+pub mod chat;
 mod cli;
+pub mod dates;
 pub mod driver;
 pub mod execute;
 pub mod exit;
+pub mod generation_config;
 pub mod import;
 pub mod instruments;
+pub mod json_schema;
 pub mod loaded;
 pub mod metrics;
 pub mod model;
+pub mod modelled;
 pub mod npy;
 pub mod output;
 pub mod plan;
 pub mod render;
 pub mod session;
 pub mod signature;
+pub mod stop_text;
 pub mod story;
 pub mod synthesize;
 pub mod text_parity;
+pub mod token_bytes;
 pub mod tokens;

@@ -10,6 +10,7 @@ pub const COMPANIONS: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
+    "genai_config.json",
     "config.json",
     "chat_template.jinja",
 ];

@@ -1,17 +1,26 @@
 //! A text from a loaded language model: ids in, pieces of text out as they become certain, and how long it took.
 //!
+//! ```no_run
+//! # use tilewright::{story::Story, tokens::TokenCodec};
+//! # use tilewright_runtime::generate::{generation::Settings, session::ArtifactModel};
+//! # fn demo(mut model: ArtifactModel, codec: TokenCodec) -> Result<(), Box<dyn std::error::Error>> {
+//! let story = Story { codec: Some(&codec), ..Story::new(Settings::default()) };
+//! // Whole characters only; `false` ends the story. `Settings::cancel` ends it from another thread.
+//! let mut say = |piece: &str| { print!("{piece}"); true };
+//! let summary = story.write(&mut model, 0, &[1, 15043], &mut say)?;
+//! println!("{:?} after {} tokens", summary.ending, summary.statistics.tokens);
+//! # Ok(()) }
+//! ```
+//!
 //! Knows no terminal: pieces go to a callback, which says whether to go on.
 
-use crate::loaded::Loaded;
-use crate::session::Session;
-use crate::tokens::TokenCodec;
-use std::path::Path;
+use crate::stop_text::StopGate;
+use crate::tokens::{TextStream, TokenCodec};
 use std::time::{Duration, Instant};
-use tilewright_runtime::generate::session::{ArtifactModel, GenerateError, Generation, Settings, StopReason};
-use tilewright_runtime::timing::{Request, estimate};
-
-/// Tokens in the cache for which a token's cost is modelled, so that figures of different models compare.
-const MODELLED_PAST_TOKENS: i64 = 128;
+use tilewright_runtime::generate::generation::{Constraint, Generation, Settings, Statistics, StopReason};
+use tilewright_runtime::generate::pace::Pace;
+use tilewright_runtime::generate::session::{GenerateError, TokenModel};
+use tilewright_runtime::generate::speculate::Drafter;
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,36 +29,64 @@ pub enum Ending {
     StopToken,
     /// One of the user's stop texts came.
     StopText,
+    /// The grammar lets nothing more follow.
+    Complete,
     /// As many tokens as asked for.
     Length,
     /// The context window is full.
     ContextFull,
+    /// Cancelled from outside.
+    Cancelled,
     /// Nobody listens any more.
     Closed,
+}
+
+impl Ending {
+    /// In words, for a line of statistics.
+    pub fn text(self) -> &'static str {
+        match self {
+            Ending::StopToken => "end of text",
+            Ending::StopText => "stop text",
+            Ending::Complete => "complete",
+            Ending::Length => "length",
+            Ending::ContextFull => "context window full",
+            Ending::Cancelled => "interrupted",
+            Ending::Closed => "output closed",
+        }
+    }
 }
 
 /// What writing took.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// Tokens written.
-    pub tokens: usize,
-    /// Their ids.
+    /// Ids of the tokens written.
     pub ids: Vec<u32>,
+    /// The text that was given out.
+    pub text: String,
     /// Why it ended.
     pub ending: Ending,
+    /// Whether the text is whole by its grammar; true without one.
+    pub is_whole: bool,
+    /// What the model and the drafter did.
+    pub statistics: Statistics,
+    /// All tokens that are the model's state now, prompt first.
+    pub state: Vec<u32>,
+    /// From the start until the prompt had run.
+    pub prompt: Duration,
     /// From the start to the first token.
     pub first_token: Duration,
     /// From the first token to the last.
     pub decode: Duration,
 }
 
-/// Files that keep the state of a text, so that what it begins with need not be run again.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CacheFiles<'a> {
-    /// Begin with this state, as far as its tokens are the prompt's.
-    pub load: Option<&'a Path>,
-    /// Leave the state here at the end.
-    pub save: Option<&'a Path>,
+/// Guessing ahead.
+pub struct Speculation<'a> {
+    /// Who guesses.
+    pub drafter: Box<dyn Drafter + 'a>,
+    /// Most guesses at a time.
+    pub draft_tokens_max: usize,
+    /// When to.
+    pub pace: Pace,
 }
 
 /// How to write.
@@ -58,155 +95,127 @@ pub struct Story<'a> {
     pub settings: Settings,
     /// Texts that end it; they are not given out.
     pub stop: &'a [String],
-    /// Where the state after a text is kept.
-    pub cache: CacheFiles<'a>,
     /// Turns ids into text; without it ids are given out, separated by spaces.
     pub codec: Option<&'a TokenCodec>,
+    /// What the text must be.
+    pub constraint: Option<Box<dyn Constraint + 'a>>,
+    /// Guessing ahead.
+    pub speculation: Option<Speculation<'a>>,
 }
 
-impl Story<'_> {
-    /// Continues `prompt`. `say` gets each piece and answers whether to go on.
+impl<'a> Story<'a> {
+    /// Ids in, ids out, nothing else.
+    pub fn new(settings: Settings) -> Story<'a> {
+        Story { settings, stop: &[], codec: None, constraint: None, speculation: None }
+    }
+
+    /// Continues `prompt`, whose first `cached` tokens are the model's state already. `say` gets each piece and answers whether to go on.
     ///
     /// # Errors
-    /// When the model cannot run the prompt.
-    pub fn write(
+    /// When the model cannot run the prompt, cannot check drafts, or the constraint leaves no token.
+    pub fn write<M: TokenModel>(
         self,
-        session: tilewright_runtime::session::Session,
+        model: &'a mut M,
+        cached: usize,
         prompt: &[u32],
         say: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Summary, GenerateError> {
-        let mut model = ArtifactModel::new(session)?;
         let start = Instant::now();
-        let held = match self.cache.load {
-            Some(file) => common_prefix(&model.load(file)?, prompt),
-            None => 0,
+        if cached == 0 {
+            model.reset();
+        }
+        let mut generation = Generation::resume(model, cached, prompt, self.settings)?;
+        let prompt = start.elapsed();
+        if let Some(constraint) = self.constraint {
+            generation.constrain(constraint);
+        }
+        if let Some(Speculation { drafter, draft_tokens_max, pace }) = self.speculation {
+            generation.speculate(drafter, draft_tokens_max, pace)?;
+        }
+        let mut telling = Telling {
+            stream: self.codec.map(TokenCodec::stream),
+            gate: StopGate::new(self.stop),
+            text: String::new(),
+            say,
         };
-        let mut generation = Generation::resume(&mut model, held, prompt, self.settings)?;
-        let mut stream = self.codec.map(TokenCodec::stream);
-        let mut gate = StopGate::new(self.stop);
         let mut ids = Vec::new();
-        let (mut first_token, mut last) = (Duration::ZERO, start);
+        let (mut first_token, mut last) = (prompt, start + prompt);
         let mut ending = None;
         while ending.is_none() {
             let Some(id) = generation.next_token()? else { break };
-            if ids.is_empty() {
-                first_token = start.elapsed();
-            }
             last = Instant::now();
+            if ids.is_empty() {
+                first_token = last.duration_since(start);
+            }
             ids.push(id);
-            let piece = match &mut stream {
-                Some(stream) => stream.push(id),
-                None if ids.len() == 1 => id.to_string(),
-                None => format!(" {id}"),
-            };
-            let (text, stopped) = gate.push(&piece);
-            if !text.is_empty() && !say(&text) {
-                ending = Some(Ending::Closed);
-            } else if stopped {
-                ending = Some(Ending::StopText);
-            }
+            ending = telling.token(id, ids.len() == 1);
         }
-        if ending != Some(Ending::StopText) {
-            let rest = stream.as_mut().map(|stream| stream.finish()).unwrap_or_default();
-            let (text, stopped) = gate.push(&rest);
-            say(&text);
-            if stopped {
-                ending = Some(Ending::StopText);
-            } else {
-                say(&gate.finish());
-            }
+        if ending.is_none() {
+            ending = telling.finish();
         }
         let ending = ending.unwrap_or(match generation.stop_reason() {
             Some(StopReason::StopToken) => Ending::StopToken,
+            Some(StopReason::Complete) => Ending::Complete,
             Some(StopReason::ContextFull) => Ending::ContextFull,
-            _ => Ending::Length,
+            Some(StopReason::Cancelled) => Ending::Cancelled,
+            Some(StopReason::Length) | None => Ending::Length,
         });
-        let past = generation.past();
-        if let Some(file) = self.cache.save {
-            let tokens: Vec<u32> = prompt.iter().chain(&ids).copied().take(past).collect();
-            model.save(file, &tokens)?;
-        }
         let decode = last.duration_since(start).saturating_sub(first_token);
-        Ok(Summary { tokens: ids.len(), ids, ending, first_token, decode })
+        Ok(Summary {
+            ids,
+            text: telling.text,
+            ending,
+            is_whole: generation.is_whole(),
+            statistics: generation.statistics(),
+            state: generation.tokens()[..generation.past()].to_vec(),
+            prompt,
+            first_token,
+            decode,
+        })
     }
 }
 
-/// How many tokens both begin with.
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// Ids become text, pass the gate, and are said.
+struct Telling<'a> {
+    stream: Option<TextStream<'a>>,
+    gate: StopGate<'a>,
+    text: String,
+    say: &'a mut dyn FnMut(&str) -> bool,
 }
 
-/// Holds text back while it may be the beginning of a stop text.
-struct StopGate<'a> {
-    stop: &'a [String],
-    held: String,
-}
-
-impl<'a> StopGate<'a> {
-    fn new(stop: &'a [String]) -> StopGate<'a> {
-        StopGate { stop, held: String::new() }
+impl Telling<'_> {
+    fn token(&mut self, id: u32, is_first: bool) -> Option<Ending> {
+        let piece = match &mut self.stream {
+            Some(stream) => stream.push(id),
+            None if is_first => id.to_string(),
+            None => format!(" {id}"),
+        };
+        self.piece(&piece)
     }
 
-    /// Adds text; gives what may be shown, and whether a stop text came.
-    fn push(&mut self, piece: &str) -> (String, bool) {
-        self.held.push_str(piece);
-        let found =
-            self.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| self.held.find(stop.as_str()));
-        if let Some(at) = found.min() {
-            self.held.truncate(at);
-            return (std::mem::take(&mut self.held), true);
+    fn piece(&mut self, piece: &str) -> Option<Ending> {
+        let (text, is_stopped) = self.gate.push(piece);
+        let is_heard = self.tell(&text);
+        match (is_heard, is_stopped) {
+            (false, _) => Some(Ending::Closed),
+            (true, true) => Some(Ending::StopText),
+            (true, false) => None,
         }
-        let is_beginning = |at: usize| self.stop.iter().any(|stop| stop.starts_with(&self.held[at..]));
-        let keep = self
-            .held
-            .char_indices()
-            .map(|(at, _)| at)
-            .find(|at| is_beginning(*at))
-            .unwrap_or(self.held.len());
-        let rest = self.held.split_off(keep);
-        (std::mem::replace(&mut self.held, rest), false)
     }
 
-    fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Characters and beginnings of stop texts that were held back.
+    fn finish(&mut self) -> Option<Ending> {
+        let rest = self.stream.as_mut().map(TextStream::finish).unwrap_or_default();
+        let ending = self.piece(&rest);
+        if ending.is_none() {
+            let held = self.gate.finish();
+            self.tell(&held);
+        }
+        ending
     }
-}
 
-/// What the timing model says of one more token after 128 others: cycles, DRAM bytes and energy.
-///
-/// `None` for a target that this session does not know, or a program that the model cannot follow.
-pub fn modelled(loaded: &Loaded, session: &Session, target: &str) -> Option<String> {
-    let machine = (session.targets.find(target)?.machine)();
-    let program = loaded.session.programs().iter().min_by_key(|program| program.chunk_length)?;
-    let half: Vec<(&str, i64)> = program
-        .registers
-        .iter()
-        .filter(|register| register.is_bound)
-        .map(|register| (register.name.as_str(), register.maximum.min(MODELLED_PAST_TOKENS)))
-        .collect();
-    let figures = tilewright_targets::figures::of(&machine);
-    let request = Request { registers: &half, ..Request::default() };
-    let timing = estimate(program, &figures, &request).ok()?;
-    let past = half.first().map_or(0, |register| register.1);
-    Some(format!(
-        "modelled on {target} after {past} tokens: {} cycles, {:.2} MB of DRAM, {:.3} mJ per token",
-        timing.cycles,
-        timing.total.dram_bytes as f64 / 1e6,
-        timing.joules(&figures) * 1e3,
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stop_text_across_pieces_is_not_shown() {
-        let stop = ["END".to_string()];
-        let mut gate = StopGate::new(&stop);
-        assert_eq!(gate.push("a story E"), ("a story ".to_string(), false));
-        assert_eq!(gate.push("N"), (String::new(), false));
-        assert_eq!(gate.push("emy. EN"), ("ENemy. ".to_string(), false));
-        assert_eq!(gate.push("D more"), (String::new(), true));
+    fn tell(&mut self, text: &str) -> bool {
+        self.text += text;
+        text.is_empty() || (self.say)(text)
     }
 }

@@ -1,9 +1,8 @@
 //! Text to token ids and back, one token at a time, never splitting a character.
 //!
-//! Knows `tokenizer.json` and `generation_config.json`; knows no model and no target.
+//! Knows `tokenizer.json`; knows no model and no target.
 
-use serde::Deserialize;
-use std::path::Path;
+use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::location::Location;
 use tokenizers::Tokenizer;
@@ -32,10 +31,40 @@ impl TokenCodec {
     /// # Errors
     /// Says what the tokenizer library finds wrong.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
-        let encoding = self.tokenizer.encode(text, true).map_err(|error| {
+        self.encode_as(text, true)
+    }
+
+    /// The ids of a text that has its special tokens already, as a chat template writes it.
+    ///
+    /// # Errors
+    /// Says what the tokenizer library finds wrong.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, Diagnostic> {
+        self.encode_as(text, false)
+    }
+
+    fn encode_as(&self, text: &str, adds_special_tokens: bool) -> Result<Vec<u32>, Diagnostic> {
+        let encoding = self.tokenizer.encode(text, adds_special_tokens).map_err(|error| {
             Diagnostic::error(Location::Unknown, format!("cannot tokenize the prompt: {error}"))
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The id of a token by its name in the vocabulary, such as `<|im_end|>`.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The first difference between two vocabularies; none when every id stands for the same token.
+    pub fn difference(&self, other: &TokenCodec) -> Option<String> {
+        let by_id = |codec: &TokenCodec| -> BTreeMap<u32, String> {
+            codec.tokenizer.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect()
+        };
+        let (ours, theirs) = (by_id(self), by_id(other));
+        let differs = ours.keys().chain(theirs.keys()).filter(|id| ours.get(id) != theirs.get(id)).min()?;
+        let name = |tokens: &BTreeMap<u32, String>| {
+            tokens.get(differs).map_or("no token".to_string(), |token| format!("{token:?}"))
+        };
+        Some(format!("id {differs} is {} in one and {} in the other", name(&ours), name(&theirs)))
     }
 
     /// The text of ids, without special tokens.
@@ -89,87 +118,5 @@ impl TextStream<'_> {
     pub fn finish(&mut self) -> String {
         let text = self.codec.decode(&self.ids[self.start..]);
         text.get(self.emitted_bytes..).unwrap_or_default().to_string()
-    }
-}
-
-/// What `generation_config.json` (or `config.json`) says of generation.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct GenerationConfig {
-    /// One id or a list of ids that end a text.
-    #[serde(default)]
-    pub eos_token_id: Option<OneOrMany>,
-    /// The largest number of new tokens.
-    #[serde(default)]
-    pub max_new_tokens: Option<usize>,
-    /// The length the model was made for, from `config.json`.
-    #[serde(default)]
-    pub max_position_embeddings: Option<usize>,
-}
-
-/// JSON's one value or a list of it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// One id.
-    One(u32),
-    /// Several ids.
-    Many(Vec<u32>),
-}
-
-impl GenerationConfig {
-    /// Reads JSON text.
-    ///
-    /// # Errors
-    /// Names the file and what serde finds wrong, with line and column.
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<GenerationConfig, Diagnostic> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Diagnostic::error(Location::Unknown, format!("cannot read {name}: {error}")))
-    }
-
-    /// The ids that end a text.
-    pub fn eos_ids(&self) -> Vec<u32> {
-        match &self.eos_token_id {
-            Some(OneOrMany::One(id)) => vec![*id],
-            Some(OneOrMany::Many(ids)) => ids.clone(),
-            None => Vec::new(),
-        }
-    }
-
-    /// What `over` says, and where it is silent what this says.
-    #[must_use]
-    pub fn or(self, over: GenerationConfig) -> GenerationConfig {
-        GenerationConfig {
-            eos_token_id: over.eos_token_id.or(self.eos_token_id),
-            max_new_tokens: over.max_new_tokens.or(self.max_new_tokens),
-            max_position_embeddings: over.max_position_embeddings.or(self.max_position_embeddings),
-        }
-    }
-
-    /// Reads what a model folder has: `generation_config.json` over `config.json`; absent files are no fault.
-    ///
-    /// # Errors
-    /// As [`GenerationConfig::from_bytes`].
-    pub fn from_folder(folder: &Path) -> Result<GenerationConfig, Diagnostic> {
-        let read = |name: &str| match std::fs::read(folder.join(name)) {
-            Ok(bytes) => GenerationConfig::from_bytes(name, &bytes).map(Some),
-            Err(_) => Ok(None),
-        };
-        let model = read("config.json")?.unwrap_or_default();
-        let generation = read("generation_config.json")?.unwrap_or_default();
-        Ok(model.or(generation))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn eos_is_one_or_many() {
-        let read = |text: &str| GenerationConfig::from_bytes("x", text.as_bytes()).unwrap().eos_ids();
-        assert_eq!(read(r#"{"eos_token_id": 3}"#), [3]);
-        assert_eq!(read(r#"{"eos_token_id": [3, 4], "other": {}}"#), [3, 4]);
-        assert!(read("{}").is_empty());
-        assert!(GenerationConfig::from_bytes("x", b"{").is_err());
     }
 }

@@ -1,204 +1,224 @@
 //! `tilewright generate`: a language model writes text, streamed as it comes.
+//!
+//! Here are the arguments and the order of things; what each part does is in the files below.
 
-use super::CompileArguments;
-use super::load::LoadArguments;
+mod arguments;
+mod drafting;
+mod prepare;
+mod prompts;
+mod report;
+mod sampling;
+
+pub(crate) use arguments::Arguments;
+
+use super::interrupt::flag_on_ctrl_c;
+use crate::chat::message;
 use crate::exit::Failure;
-use crate::loaded::Loaded;
-use crate::model::Source;
+use crate::json_schema;
 use crate::session::Session;
-use crate::story::{CacheFiles, Ending, Story};
-use crate::tokens::{GenerationConfig, TokenCodec};
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::Instant;
+use crate::story::{Ending, Story, Summary};
+use crate::token_bytes;
+use crate::tokens::TokenCodec;
+use drafting::Drafting;
+use prepare::Ready;
+use prompts::Prompt;
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::location::Location;
-use tilewright_runtime::generate::sample::Sampling;
-use tilewright_runtime::generate::session::Settings;
+use tilewright_runtime::generate::generation::{Constraint, Settings};
+use tilewright_runtime::generate::grammar::Machine;
+use tilewright_runtime::generate::session::{ArtifactModel, GenerateError};
+use tilewright_runtime::generate::vocabulary::{GrammarConstraint, Vocabulary};
 
-/// Tokens when neither the user nor the model's configuration says how many.
-const NEW_TOKENS_DEFAULT: usize = 128;
-
-/// Arguments.
-#[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  tilewright generate tests/models/story-3m --prompt 'Once upon a time'\n  \
-    tilewright generate story.npu --prompt 'The king' --temperature 0.8 --top-p 0.95 --seed 7\n  \
-    tilewright generate model.onnx --input-ids 1,2,3 --max-new-tokens 16\n  \
-    echo 'Once upon a time' | tilewright generate story.npu --prompt -\n  \
-    tilewright generate story.npu --prompt 'A long text' --save-cache text.state\n  \
-    tilewright generate story.npu --prompt 'A long text, continued' --load-cache text.state\n\n\
-    With a tokenizer.json (beside the model, or inside the artifact) text goes in and comes out; with --input-ids, ids do."
-)]
-pub(crate) struct Arguments {
-    /// An .onnx file, a folder with one, or an .npu artifact
-    #[arg(value_name = "MODEL|OUT.npu")]
-    model: PathBuf,
-    /// The text to continue; '-' is standard input
-    #[arg(long, value_name = "TEXT", conflicts_with = "input_ids")]
-    prompt: Option<String>,
-    /// The token ids to continue; ids come out
-    #[arg(long, value_name = "ID,...", value_delimiter = ',')]
-    input_ids: Vec<u32>,
-    /// Most tokens to write
-    #[arg(long, value_name = "N")]
-    max_new_tokens: Option<usize>,
-    /// 0 takes the most likely token; 1 draws from the model's distribution
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
-    /// Draw from the N most likely tokens only; 0 is all
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    top_k: usize,
-    /// Draw from the most likely tokens that together reach this probability
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Seed of the draw
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// End before this text; may be given again
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Token ids that end the text, in place of the model's own
-    #[arg(long, value_name = "ID,...", value_delimiter = ',')]
-    eos: Vec<u32>,
-    /// Begin with the state in this file, as far as its tokens are the prompt's (see --save-cache)
-    #[arg(long, value_name = "FILE")]
-    load_cache: Option<PathBuf>,
-    /// Leave the state at the end of the text in this file, for --load-cache with the same artifact
-    #[arg(long, value_name = "FILE")]
-    save_cache: Option<PathBuf>,
-    /// Do not print the closing line of statistics
-    #[arg(long)]
-    no_stats: bool,
-    #[command(flatten)]
-    how: LoadArguments,
-    #[command(flatten)]
-    what: CompileArguments,
+/// One model, and all that texts of it share.
+struct Writer<'a> {
+    arguments: &'a Arguments,
+    model: ArtifactModel,
+    codec: Option<TokenCodec>,
+    drafting: Option<Drafting>,
+    settings: Settings,
+    schema: Option<Schema>,
+    /// Tokens that are the model's state.
+    state: Vec<u32>,
 }
 
-/// A model ready to write, and what belongs to it.
-struct Writer {
-    loaded: Loaded,
-    tokenizer: Option<Vec<u8>>,
-    config: GenerationConfig,
-    compile_ms: f64,
-    target: String,
-    // The file that the artifact is mapped from lives as long as the mapping.
-    _artifact: Option<tempfile::TempDir>,
+/// The form that every text must have, over the model's tokens.
+struct Schema {
+    machine: Machine,
+    vocabulary: Arc<Vocabulary>,
 }
 
-fn prepare(session: &Session, arguments: &Arguments) -> Result<Writer, Failure> {
-    let start = Instant::now();
-    let (path, folder) = match Source::open(&arguments.model)? {
-        Source::Artifact(path) => (path, None),
-        source => {
-            let bar = super::compile::spinner(&format!("compiling for {}", arguments.what.target));
-            let compilation = session.compile(&source, &arguments.what.options()?);
-            bar.finish_and_clear();
-            let compilation = compilation?;
-            crate::render::print_all(&compilation.warnings, &[]);
-            // The same way as for an artifact on disk: written once, then mapped.
-            let folder = tempfile::tempdir().map_err(|error| {
-                Failure::user(format!("cannot make a temporary folder: {error}"), "set TMPDIR")
-            })?;
-            let path = folder.path().join("model.npu");
-            compilation.write(&path)?;
-            (path, Some(folder))
-        }
-    };
-    let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-    let loaded = Loaded::open_with(&path, &arguments.how.opening())?;
-    let artifact = loaded.artifact.clone();
-    let blob = |name: &str| artifact.as_ref().and_then(|artifact| artifact.blob(name)).map(<[u8]>::to_vec);
-    let mut config = GenerationConfig::default();
-    for name in ["config.json", "generation_config.json"] {
-        if let Some(bytes) = blob(name) {
-            config = config.or(GenerationConfig::from_bytes(name, &bytes)?);
-        }
+impl Schema {
+    fn constraint(&self) -> Box<dyn Constraint> {
+        Box::new(GrammarConstraint::new(self.machine.clone(), self.vocabulary.clone()))
     }
-    Ok(Writer {
-        tokenizer: blob("tokenizer.json"),
-        target: artifact.as_ref().map_or(String::new(), |artifact| artifact.target.clone()),
-        loaded,
-        config,
-        compile_ms: if folder.is_some() { compile_ms } else { 0.0 },
-        _artifact: folder,
-    })
 }
 
-fn prompt_text(arguments: &Arguments) -> Result<String, Failure> {
-    match arguments.prompt.as_deref() {
-        Some("-") => {
-            Ok(crate::output::read_text(std::path::Path::new("-"))?.trim_end_matches('\n').to_string())
+/// Reads a schema: a file, or JSON itself.
+fn read_schema(arguments: &Arguments) -> Result<Option<Machine>, Failure> {
+    let Some(text) = arguments.json_schema.as_deref() else { return Ok(None) };
+    let is_json = text.trim_start().starts_with('{') || ["true", "false"].contains(&text.trim());
+    let text = if is_json { text.to_string() } else { crate::output::read_text(std::path::Path::new(text))? };
+    Ok(Some(json_schema::machine(&text)?))
+}
+
+fn told(error: &GenerateError) -> Diagnostic {
+    Diagnostic::error(Location::Unknown, error.to_string())
+}
+
+/// A closed pipe (`| head`) ends the story, not the program with a fault.
+fn say(piece: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(piece.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+impl Writer<'_> {
+    fn write(&mut self, ids: &[u32]) -> Result<Summary, Failure> {
+        let cached = self.state.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let story = Story {
+            settings: self.settings.clone(),
+            stop: &self.arguments.stop,
+            codec: self.codec.as_ref(),
+            constraint: self.schema.as_ref().map(|schema| schema.constraint() as Box<dyn Constraint>),
+            speculation: self.drafting.as_mut().map(Drafting::speculation),
+        };
+        let summary = story.write(&mut self.model, cached, ids, &mut say).map_err(|error| told(&error))?;
+        self.state.clone_from(&summary.state);
+        if !summary.is_whole && summary.ending != Ending::Cancelled {
+            eprintln!("\nwarning: the text was cut and is not whole JSON: allow more with --max-new-tokens");
         }
-        Some(text) => Ok(text.to_string()),
-        None => Err(Failure::Usage("say what to continue: --prompt TEXT or --input-ids ID,...".into())),
+        Ok(summary)
+    }
+
+    /// Begins with a state from a file.
+    fn load_cache(&mut self) -> Result<(), Failure> {
+        if let Some(file) = &self.arguments.load_cache {
+            self.state = self.model.load(file).map_err(|error| told(&error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn save_cache(&mut self) -> Result<(), Failure> {
+        if let Some(file) = &self.arguments.save_cache {
+            self.model.save(file, &self.state).map_err(|error| told(&error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn encode_chat(&self, text: &str) -> Result<Vec<u32>, Failure> {
+        let codec = self.codec.as_ref().ok_or_else(|| Failure::Usage("a chat needs a tokenizer".into()))?;
+        Ok(codec.encode_plain(text)?)
     }
 }
 
 /// Writes the text.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
-    let by_ids = !arguments.input_ids.is_empty();
-    let text = if by_ids { String::new() } else { prompt_text(arguments)? };
-    let writer = prepare(session, arguments)?;
-    let codec = match (&writer.tokenizer, by_ids) {
-        (_, true) => None,
-        (Some(bytes), false) => Some(TokenCodec::from_bytes(bytes)?),
-        (None, false) => {
-            return Err(Failure::user(
-                "the model has no tokenizer.json",
-                "put one beside the model, or give token ids with --input-ids",
-            ));
+    arguments.check()?;
+    // What is wrong with the request is said before a model is compiled for it.
+    let machine = read_schema(arguments)?;
+    let mut prompt = prompts::read(arguments)?;
+    let draft_chunks = arguments.speculates().then(|| arguments.draft_max + 1);
+    let ready = prepare::prepare(session, &arguments.model, &arguments.what, &arguments.how, draft_chunks)?;
+    let codec = prompts::codec(&ready, matches!(prompt, Prompt::Ids(_)))?;
+    let schema = match (machine, &ready.tokenizer) {
+        (None, _) => None,
+        (Some(_), None) => {
+            let help = "put its tokenizer.json beside the model";
+            return Err(Failure::user("--json-schema needs the model's tokenizer", help));
+        }
+        (Some(machine), Some(bytes)) => {
+            Some(Schema { machine, vocabulary: Arc::new(token_bytes::vocabulary(bytes)?) })
         }
     };
-    let ids = match &codec {
-        Some(codec) => codec.encode(&text)?,
-        None => arguments.input_ids.clone(),
-    };
-    let stop_tokens = if arguments.eos.is_empty() { writer.config.eos_ids() } else { arguments.eos.clone() };
-    let settings = Settings {
-        sampling: Sampling {
-            temperature: arguments.temperature,
-            top_k: arguments.top_k,
-            top_p: arguments.top_p,
-            seed: arguments.seed,
-        },
-        token_count_max: arguments
-            .max_new_tokens
-            .or(writer.config.max_new_tokens)
-            .unwrap_or(NEW_TOKENS_DEFAULT),
-        stop_tokens,
-    };
-    let mut out = std::io::stdout().lock();
-    // A closed pipe (`| head`) ends the story, not the program with a fault.
-    let mut say = |piece: &str| out.write_all(piece.as_bytes()).and_then(|()| out.flush()).is_ok();
-    if codec.is_some() {
-        say(&text);
+    let template = prompts::template(&ready, arguments, &prompt)?;
+    let mut settings = sampling::settings(arguments, &ready.config, codec.as_ref())?;
+    if settings.stop_tokens.is_empty() && arguments.eos.is_empty() && !arguments.ignore_eos {
+        let named = ready.tokenizer_config.token("eos_token");
+        settings.stop_tokens.extend(named.zip(codec.as_ref()).and_then(|(name, codec)| codec.id(name)));
     }
-    let timing = crate::story::modelled(&writer.loaded, session, &writer.target);
-    let cache = CacheFiles { load: arguments.load_cache.as_deref(), save: arguments.save_cache.as_deref() };
-    let story = Story { settings, stop: &arguments.stop, cache, codec: codec.as_ref() };
-    let summary = story
-        .write(writer.loaded.session, &ids, &mut say)
-        .map_err(|error| Diagnostic::error(Location::Unknown, error.to_string()))?;
+    let Ready { loaded, target, compile_ms, _folder, .. } = ready;
+    let model = ArtifactModel::new(loaded.session).map_err(|error| told(&error))?;
+    let drafting = drafting::prepare(
+        session,
+        arguments,
+        &model,
+        &target,
+        codec.as_ref(),
+        settings.sampling.is_greedy(),
+    )?;
+    let interrupted = flag_on_ctrl_c()?;
+    settings.cancel = Some(interrupted.clone());
+    let mut writer = Writer { arguments, model, codec, drafting, settings, schema, state: Vec::new() };
+    writer.load_cache()?;
+    let facts = report::Facts::of(session, &target, compile_ms, writer.model.session().programs());
+    if arguments.interactive {
+        let template =
+            template.as_ref().ok_or_else(|| Failure::Usage("--interactive needs a chat".into()))?;
+        let messages = std::mem::take(prompt.messages_mut());
+        converse(&mut writer, template, messages, &facts, &interrupted)?;
+        return writer.save_cache();
+    }
+    let ids = match (&prompt, &template) {
+        (Prompt::Ids(ids), _) => ids.clone(),
+        (Prompt::Messages(messages), Some(template)) => writer.encode_chat(&template.render(messages)?)?,
+        (Prompt::Messages(_), None) => return Err(Failure::Usage("messages need a chat template".into())),
+        (Prompt::Text(text), _) => {
+            // Who asks for JSON wants nothing before it.
+            if writer.schema.is_none() {
+                say(text);
+            }
+            writer.codec.as_ref().map(|codec| codec.encode(text)).transpose()?.unwrap_or_default()
+        }
+    };
+    let summary = writer.write(&ids)?;
     say("\n");
-    if !arguments.no_stats {
-        let ending = match summary.ending {
-            Ending::StopToken => "end of text",
-            Ending::StopText => "stop text",
-            Ending::Length => "length",
-            Ending::ContextFull => "context window full",
-            Ending::Closed => "output closed",
-        };
-        let decode_seconds = summary.decode.as_secs_f64();
-        let rate = (summary.tokens.saturating_sub(1)) as f64 / decode_seconds.max(1e-9);
-        eprintln!(
-            "[{} tokens, {ending}; compile {:.0} ms, first token {:.0} ms, {rate:.1} tokens/s on this host{}]",
-            summary.tokens,
-            writer.compile_ms,
-            summary.first_token.as_secs_f64() * 1e3,
-            timing.map(|timing| format!("; {timing}")).unwrap_or_default(),
-        );
+    report::print(arguments.stats, &summary, &facts);
+    writer.save_cache()?;
+    if summary.ending == Ending::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Reads lines and answers each, until the input ends. Ctrl-C ends an answer; while a line is waited for, it ends the program.
+fn converse(
+    writer: &mut Writer<'_>,
+    template: &crate::chat::ChatTemplate,
+    mut messages: Vec<minijinja::Value>,
+    facts: &report::Facts,
+    interrupted: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let mut input = std::io::stdin().lock();
+    let is_terminal = input.is_terminal();
+    // Messages that came with the command are answered first.
+    let last_role = |messages: &[minijinja::Value]| {
+        messages.last().and_then(|last| last.get_attr("role").ok()).map(|role| role.to_string())
+    };
+    loop {
+        if last_role(&messages).as_deref() != Some("user") {
+            if is_terminal {
+                say("> ");
+            }
+            interrupted.store(true, Ordering::Relaxed);
+            let mut line = String::new();
+            let count = input
+                .read_line(&mut line)
+                .map_err(|error| Failure::user(format!("cannot read a line: {error}"), "send UTF-8 text"))?;
+            if count == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end_matches(['\n', '\r']);
+            if line.is_empty() {
+                continue;
+            }
+            messages.push(message("user", line));
+        }
+        interrupted.store(false, Ordering::Relaxed);
+        let ids = writer.encode_chat(&template.render(&messages)?)?;
+        let summary = writer.write(&ids)?;
+        if !say("\n") {
+            return Ok(());
+        }
+        report::print(writer.arguments.stats, &summary, facts);
+        messages.push(message("assistant", &summary.text));
     }
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod disassemble;
 mod generate;
 mod import;
 mod inspect;
+mod interrupt;
 mod list;
 mod load;
 mod opt;
@@ -57,7 +58,7 @@ enum Verb {
     /// Run a model on inputs from .npy files
     Run(run::Arguments),
     /// Write text with a language model
-    Generate(generate::Arguments),
+    Generate(Box<generate::Arguments>),
     /// Compare a model's results with recorded ones
     Parity(parity::Arguments),
     /// Say what is in an artifact
@@ -144,7 +145,7 @@ impl Session {
             Err(failure) => {
                 match &failure {
                     Failure::Diagnostics(all) => crate::render::print_all(all, &[]),
-                    Failure::Shown(_) => {}
+                    Failure::Shown(_) | Failure::Interrupted => {}
                     Failure::Usage(what) => eprintln!("error: {what}\n\nFor more information, try '--help'."),
                     Failure::Parity(what) => eprintln!("error: {what}"),
                 }

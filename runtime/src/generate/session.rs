@@ -1,18 +1,8 @@
-//! Drives a token model: the prompt in the chunk lengths the artifact has, then one token at a time.
+//! What generation asks of a model, and the model that an artifact's programs are: tokens in, logits out, in the chunk lengths
+//! that were compiled.
 //!
-//! ```no_run
-//! # use tilewright_runtime::generate::{sample::*, session::*};
-//! # fn demo(session: tilewright_runtime::session::Session) -> Result<(), GenerateError> {
-//! let mut model = ArtifactModel::new(session)?;
-//! let settings = Settings { token_count_max: 80, ..Settings::default() };
-//! let mut generation = Generation::start(&mut model, &[1, 15043], settings)?;
-//! while let Some(token) = generation.next_token()? {
-//!     println!("{token}");
-//! }
-//! # Ok(()) }
-//! ```
+//! Knows how inputs and states of a program are called; must not know how tokens are chosen.
 
-use super::sample::{Sampler, Sampling};
 use crate::kv_cache::{context_window, past_register};
 use crate::session::{Session, SessionError, SnapshotError, Tensor};
 
@@ -60,6 +50,14 @@ pub enum GenerateError {
         /// rows of logits
         found: usize,
     },
+    /// Speculation needs a pass over several tokens, and a state that can go back.
+    #[error(
+        "the model cannot check several tokens in one pass; compile it with a chunk length over 1 that gives all logits, such as --chunk-lengths 1,8,32, and a state that can be trimmed"
+    )]
+    CannotVerify,
+    /// A constraint leaves no token of the vocabulary.
+    #[error("no token of the vocabulary continues the text as the grammar asks")]
+    NothingAllowed,
 }
 
 /// Something that takes tokens after the ones it has seen, and gives logits for the next.
@@ -76,142 +74,31 @@ pub trait TokenModel {
     /// When the model fails.
     fn forward(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError>;
 
+    /// Most tokens of one [`TokenModel::verify`] after `past` others; 1 when one pass gives no more than the last row of logits, or
+    /// tokens cannot be taken back.
+    fn verify_length_max(&self, past: usize) -> usize {
+        let _ = past;
+        1
+    }
+
+    /// Runs `tokens` after `past` others in one pass; logits for what follows each of them, [tokens, vocabulary] row-major. The next
+    /// call may begin after any of them, and takes those behind it back.
+    ///
+    /// # Errors
+    /// When the model fails, or cannot give all rows.
+    fn verify(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+        match tokens {
+            [_] => self.forward(past, tokens),
+            _ => Err(GenerateError::CannotVerify),
+        }
+    }
+
     /// Forgets all tokens.
     fn reset(&mut self);
 
     /// Forgets all but the first `tokens` tokens, as if the others had never been run. Gives how many are kept: `tokens`, or 0 when the
     /// model cannot return there; what is missing must be run again.
     fn trim(&mut self, tokens: usize) -> usize;
-}
-
-/// Settings of one generation.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How to choose tokens.
-    pub sampling: Sampling,
-    /// Most tokens to make.
-    pub token_count_max: usize,
-    /// Tokens that end the text; they are not given out.
-    pub stop_tokens: Vec<u32>,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { sampling: Sampling::default(), token_count_max: 64, stop_tokens: Vec::new() }
-    }
-}
-
-/// Why there are no more tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
-    /// A stop token was chosen.
-    StopToken,
-    /// [`Settings::token_count_max`] was reached.
-    Length,
-    /// The context window is full.
-    ContextFull,
-}
-
-/// One text being generated.
-pub struct Generation<'m, M: TokenModel> {
-    model: &'m mut M,
-    sampler: Sampler,
-    settings: Settings,
-    past: usize,
-    logits: Vec<f32>,
-    /// A token that was given out and not yet run.
-    pending: Option<u32>,
-    made: usize,
-    stopped: Option<StopReason>,
-}
-
-impl<'m, M: TokenModel> Generation<'m, M> {
-    /// Resets the model and runs the prompt in chunks.
-    ///
-    /// # Errors
-    /// When the prompt is empty or does not fit, or the model fails.
-    pub fn start(
-        model: &'m mut M,
-        prompt: &[u32],
-        settings: Settings,
-    ) -> Result<Generation<'m, M>, GenerateError> {
-        model.reset();
-        Generation::resume(model, 0, prompt, settings)
-    }
-
-    /// Runs what follows the first `held` tokens of the prompt, which the model holds already. At least the last token is run
-    /// again, for its logits.
-    ///
-    /// # Errors
-    /// As [`Generation::start`].
-    pub fn resume(
-        model: &'m mut M,
-        held: usize,
-        prompt: &[u32],
-        settings: Settings,
-    ) -> Result<Generation<'m, M>, GenerateError> {
-        if prompt.is_empty() {
-            return Err(GenerateError::EmptyPrompt);
-        }
-        let window = model.context_window();
-        if prompt.len() > window {
-            return Err(GenerateError::ContextFull { tokens: prompt.len(), window });
-        }
-        let mut past = model.trim(held.min(prompt.len() - 1));
-        let mut logits = Vec::new();
-        while past < prompt.len() {
-            let count = model.chunk(past, prompt.len() - past).clamp(1, prompt.len() - past);
-            logits = model.forward(past, &prompt[past..past + count])?;
-            past += count;
-        }
-        let sampler = Sampler::new(settings.sampling.clone());
-        Ok(Generation { model, sampler, settings, past, logits, pending: None, made: 0, stopped: None })
-    }
-
-    /// The next token; `None` when the text has ended ([`Generation::stop_reason`] says why).
-    ///
-    /// # Errors
-    /// When the model fails.
-    pub fn next_token(&mut self) -> Result<Option<u32>, GenerateError> {
-        if self.stopped.is_some() {
-            return Ok(None);
-        }
-        if self.made >= self.settings.token_count_max {
-            self.stopped = Some(StopReason::Length);
-            return Ok(None);
-        }
-        if let Some(token) = self.pending.take() {
-            if self.past >= self.model.context_window() {
-                self.stopped = Some(StopReason::ContextFull);
-                return Ok(None);
-            }
-            self.logits = self.model.forward(self.past, &[token])?;
-            self.past += 1;
-        }
-        let token = self.sampler.sample(&self.logits).ok_or(GenerateError::Logits)?;
-        if self.settings.stop_tokens.contains(&token) {
-            self.stopped = Some(StopReason::StopToken);
-            return Ok(None);
-        }
-        self.made += 1;
-        self.pending = Some(token);
-        Ok(Some(token))
-    }
-
-    /// Why the text has ended; `None` while it has not.
-    pub fn stop_reason(&self) -> Option<StopReason> {
-        self.stopped
-    }
-
-    /// Tokens run so far, prompt included.
-    pub fn past(&self) -> usize {
-        self.past
-    }
-
-    /// Logits after the last token that was run.
-    pub fn logits(&self) -> &[f32] {
-        &self.logits
-    }
 }
 
 /// A token model over the programs of an artifact.
@@ -297,6 +184,22 @@ impl ArtifactModel {
         }
     }
 
+    /// The shortest program that takes all of `count` tokens, padded if it must be.
+    fn padded(&self, past: usize, count: usize) -> Option<(usize, usize)> {
+        let fits = |bucket: &&(usize, usize)| bucket.0 >= count && past + bucket.0 <= self.window;
+        self.buckets.iter().rev().find(fits).filter(|bucket| self.may_pad || bucket.0 == count).copied()
+    }
+
+    fn gives_all_rows(&self, program: usize) -> bool {
+        let program = &self.session.programs()[program];
+        let logits =
+            program.outputs.iter().find(|output| output.name == "logits").or(program.outputs.first());
+        logits.is_some_and(|binding| {
+            let dims = &binding.view.dims;
+            dims.get(dims.len().wrapping_sub(2)).is_some_and(|dim| dim.cap >= program.chunk_length)
+        })
+    }
+
     fn feed(&mut self, name: &str, values: &[i64]) -> Result<(), GenerateError> {
         if let Some((element, shape)) = self.session.input_shape(name) {
             let tensor = Tensor::from_i64(element, &shape, values);
@@ -332,8 +235,8 @@ impl ArtifactModel {
         } else {
             (past, tokens.to_vec())
         };
-        let (length, program) =
-            self.bucket(past, tokens.len()).filter(|bucket| bucket.0 >= tokens.len()).ok_or(too_many)?;
+        let bucket = self.bucket(past, tokens.len()).filter(|bucket| bucket.0 >= tokens.len());
+        let (length, program) = bucket.or_else(|| self.padded(past, tokens.len())).ok_or(too_many)?;
         self.session.select(program);
         if let Some(register) = past_register(self.session.program()) {
             let name = self.session.program().registers[usize::from(register.0)].name.clone();
@@ -382,6 +285,16 @@ impl TokenModel for ArtifactModel {
         Ok(self.session.output_at(&name, &indices)?.to_f32())
     }
 
+    fn verify_length_max(&self, past: usize) -> usize {
+        let fits = |bucket: &&(usize, usize)| past + bucket.0 <= self.window && self.gives_all_rows(bucket.1);
+        let longest = self.buckets.iter().find(fits).map_or(1, |bucket| bucket.0);
+        if self.may_pad && !self.is_stateless { longest } else { 1 }
+    }
+
+    fn verify(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
+        self.forward_rows(past, tokens)
+    }
+
     fn reset(&mut self) {
         self.session.reset_state();
         self.history.clear();
@@ -393,68 +306,5 @@ impl TokenModel for ArtifactModel {
             return self.history.len();
         }
         self.session.trim_state(tokens as u64) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Says token + 1 (modulo 10) and records how it was asked.
-    struct Counting {
-        calls: Vec<(usize, usize)>,
-    }
-
-    impl TokenModel for Counting {
-        fn context_window(&self) -> usize {
-            12
-        }
-        fn chunk(&self, _: usize, waiting: usize) -> usize {
-            if waiting >= 4 { 4 } else { 1 }
-        }
-        fn forward(&mut self, past: usize, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
-            self.calls.push((past, tokens.len()));
-            let next = (tokens[tokens.len() - 1] + 1) % 10;
-            Ok((0..10).map(|token| if token == next { 1.0 } else { 0.0 }).collect())
-        }
-        fn reset(&mut self) {
-            self.calls.clear();
-        }
-        fn trim(&mut self, tokens: usize) -> usize {
-            tokens
-        }
-    }
-
-    fn all(prompt: &[u32], settings: Settings) -> (Vec<u32>, StopReason, Vec<(usize, usize)>) {
-        let mut model = Counting { calls: Vec::new() };
-        let mut generation = Generation::start(&mut model, prompt, settings).expect("fits");
-        let mut tokens = Vec::new();
-        while let Some(token) = generation.next_token().expect("cannot fail") {
-            tokens.push(token);
-        }
-        let reason = generation.stop_reason().expect("has stopped");
-        (tokens, reason, model.calls)
-    }
-
-    #[test]
-    fn prompts_run_in_chunks_and_texts_end() {
-        let (tokens, reason, calls) =
-            all(&[9, 9, 9, 9, 9, 1], Settings { token_count_max: 3, ..Settings::default() });
-        assert_eq!((tokens, reason), (vec![2, 3, 4], StopReason::Length));
-        assert_eq!(calls, [(0, 4), (4, 1), (5, 1), (6, 1), (7, 1)]);
-        let stop = Settings { stop_tokens: vec![5], ..Settings::default() };
-        assert_eq!(all(&[3], stop).1, StopReason::StopToken);
-        let (tokens, reason, _) = all(&[0; 10], Settings::default());
-        assert_eq!((tokens.len(), reason), (3, StopReason::ContextFull));
-    }
-
-    #[test]
-    fn prompts_that_do_not_fit_are_refused() {
-        let mut model = Counting { calls: Vec::new() };
-        let refused = |model: &mut Counting, prompt: &[u32]| {
-            Generation::start(model, prompt, Settings::default()).err().expect("refused").to_string()
-        };
-        assert_eq!(refused(&mut model, &[]), "the prompt has no tokens");
-        assert!(refused(&mut model, &[0; 13]).starts_with("13 tokens do not fit the context window of 12"));
     }
 }
