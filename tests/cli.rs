@@ -323,7 +323,7 @@ fn programs_share_a_file_of_weights() {
     let host = at("host.npu");
     compile(&["-o", &host, "--target", "host", "--strip-weights", "--weights", &weights]);
     let generate = |more: &[&str]| {
-        let words = ["--prompt", "Once", "--max-new-tokens", "12", "--no-stats"];
+        let words = ["--prompt", "Once", "--max-new-tokens", "12", "--stats", "none"];
         expect(0, &[&["generate"], more, &words].concat()).out
     };
     let story = generate(&[&whole]);
