@@ -75,6 +75,8 @@ pub struct CompileOptions {
     pub bindings: BTreeMap<String, i64>,
     /// Values of inputs that are known beforehand.
     pub frozen: BTreeMap<String, Tensor>,
+    /// Shapes of inputs to which the model gives none.
+    pub shapes: BTreeMap<String, Vec<i64>>,
     /// SRAM in place of the target's own.
     pub sram_bytes: Option<u64>,
     /// Chunk lengths and context window.
@@ -101,6 +103,7 @@ impl CompileOptions {
         import::Options {
             bindings: self.bindings.iter().map(|(name, value)| (name.as_str().into(), *value)).collect(),
             frozen: self.frozen.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
+            shapes: self.shapes.iter().map(|(name, shape)| (name.as_str().into(), shape.clone())).collect(),
             int8_activations: self.activations != import::Activations::Exact,
             int8_activations_fused: self.activations == import::Activations::Int8Fused,
             ..Default::default()

@@ -38,7 +38,8 @@ pub fn execute(
         .copied()
         .ok_or_else(|| vec![Diagnostic::error(Location::Unknown, "the model holds no graph")])?;
     let signature = Signature::of(&imported.module, function);
-    let bindings = bind(&signature.inputs, inputs)?;
+    let mut bindings = bind(&signature.inputs, inputs)?;
+    imported.bind_assumptions(&mut bindings);
     match on {
         On::Reference(_) => {
             let name = imported.module.symbol_name(function).unwrap_or("main");

@@ -127,6 +127,15 @@ impl Element {
         matches!(self.family(), Family::Signed | Family::Unsigned)
     }
 
+    /// Smallest and largest value: infinities of float types.
+    pub fn limits(self) -> (f64, f64) {
+        match self.integer_range() {
+            Some((low, _)) if self == Element::U64 => (low as f64, u64::MAX as f64),
+            Some((low, high)) => (low as f64, high as f64),
+            None => (f64::NEG_INFINITY, f64::INFINITY),
+        }
+    }
+
     /// Smallest and largest value of an integer type that fits an `i64`; `None` for the other types.
     /// `U64` saturates at `i64::MAX`.
     pub fn integer_range(self) -> Option<(i64, i64)> {

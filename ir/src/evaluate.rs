@@ -11,8 +11,9 @@ use crate::module::{BlockId, Module, OpId, ValueId};
 use crate::op_def::{Evaluate, Invocation, Signature, Traits};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Why an evaluation stopped.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -26,7 +27,14 @@ pub struct EvaluateError {
     pub what: String,
 }
 
-type Environment = BTreeMap<ValueId, Rc<Tensor>>;
+/// What has a value so far.
+struct Environment {
+    values: BTreeMap<ValueId, Rc<Tensor>>,
+    /// Values of the symbols. Those that only a run can tell (how many elements an op found) are bound by each result anew.
+    bindings: Bindings,
+    /// Symbols whose value the inputs said.
+    given: BTreeSet<Arc<str>>,
+}
 
 /// What an op with regions sees: its signature, operand values, and a way to run its regions.
 pub struct RegionCall<'a> {
@@ -36,17 +44,33 @@ pub struct RegionCall<'a> {
     pub op: OpId,
     /// Values of its operands.
     pub operands: Vec<Rc<Tensor>>,
-    /// Values of the symbols.
-    pub bindings: &'a Bindings,
     environment: &'a mut Environment,
+}
+
+impl Environment {
+    /// Binds the symbols of a value's type that the inputs did not say.
+    fn bind(&mut self, ty: &Type, value: &Tensor) {
+        let Some(tensor) = ty.as_tensor() else { return };
+        for (dim, found) in tensor.shape.iter().zip(&value.shape) {
+            if let Some(name) = dim.as_symbol()
+                && !self.given.contains(name)
+            {
+                self.bindings.insert(name.clone(), *found as i64);
+            }
+        }
+    }
 }
 
 impl RegionCall<'_> {
     /// Runs a region on values for its arguments; gives the terminator's operands. Outer values are visible.
     pub fn run(&mut self, region: usize, arguments: Vec<Rc<Tensor>>) -> Result<Vec<Rc<Tensor>>, String> {
         let block = self.module.entry(self.op, region);
-        run_block(self.module, block, arguments, self.environment, self.bindings)
-            .map_err(|error| error.to_string())
+        run_block(self.module, block, arguments, self.environment).map_err(|error| error.to_string())
+    }
+
+    /// Values of the symbols.
+    pub fn bindings(&self) -> &Bindings {
+        &self.environment.bindings
     }
 
     /// Values of operand definition `slot`.
@@ -148,7 +172,9 @@ pub fn run_with(
         left = later;
     }
     let inputs = inputs.iter().cloned().map(Rc::new).collect();
-    let outputs = run_block(module, block, inputs, &mut Environment::new(), &bindings)?;
+    let given = bindings.keys().cloned().collect();
+    let mut environment = Environment { values: BTreeMap::new(), bindings, given };
+    let outputs = run_block(module, block, inputs, &mut environment)?;
     Ok(outputs.into_iter().map(Rc::unwrap_or_clone).collect())
 }
 
@@ -157,16 +183,17 @@ fn run_block(
     block: BlockId,
     arguments: Vec<Rc<Tensor>>,
     environment: &mut Environment,
-    bindings: &Bindings,
 ) -> Result<Vec<Rc<Tensor>>, EvaluateError> {
     let mut uses: BTreeMap<ValueId, usize> = BTreeMap::new();
     for (value, tensor) in module.block(block).arguments.iter().zip(arguments) {
-        environment.insert(*value, tensor);
+        environment.bind(module.ty(*value), &tensor);
+        environment.values.insert(*value, tensor);
     }
     for op in &module.block(block).ops {
         let operation = module.op(*op);
         let lookup = |value: &ValueId| {
             environment
+                .values
                 .get(value)
                 .cloned()
                 .ok_or_else(|| error_at(module, *op, "an operand has no value".into()))
@@ -175,19 +202,21 @@ fn run_block(
         if operation.def.is(Traits::TERMINATOR) {
             return Ok(operands);
         }
-        let results = run_op(module, *op, operands, environment, bindings)
-            .map_err(|what| error_at(module, *op, what))?;
+        let results =
+            run_op(module, *op, operands, environment).map_err(|what| error_at(module, *op, what))?;
         for (value, tensor) in operation.results.iter().zip(results) {
-            check_result(module.ty(*value), &tensor, bindings).map_err(|what| error_at(module, *op, what))?;
+            environment.bind(module.ty(*value), &tensor);
+            check_result(module.ty(*value), &tensor, &environment.bindings)
+                .map_err(|what| error_at(module, *op, what))?;
             uses.insert(*value, module.value(*value).users.len());
-            environment.insert(*value, Rc::new(tensor));
+            environment.values.insert(*value, Rc::new(tensor));
         }
         // A value made in this block is dropped with its last use; users in nested regions keep it alive to the end.
         for value in &operation.operands {
             if let Some(count) = uses.get_mut(value) {
                 *count -= 1;
                 if *count == 0 {
-                    environment.remove(value);
+                    environment.values.remove(value);
                 }
             }
         }
@@ -247,14 +276,14 @@ fn run_op(
     op: OpId,
     operands: Vec<Rc<Tensor>>,
     environment: &mut Environment,
-    bindings: &Bindings,
 ) -> Result<Vec<Tensor>, String> {
     let operation = module.op(op);
     match operation.def.evaluate {
         Evaluate::None => Err("this op has no reference semantics".into()),
-        Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, bindings, environment }),
+        Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, environment }),
         Evaluate::With(_) => {
             let values: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
+            let bindings = &environment.bindings;
             module.with_signature(op, |signature| invoke(signature, &values, bindings))
         }
     }

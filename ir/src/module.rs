@@ -284,7 +284,7 @@ impl Module {
     }
 
     /// Adds a result to an op whose results are not all known when it is made.
-    pub(crate) fn add_result(&mut self, op: OpId, ty: Type) -> ValueId {
+    pub fn add_result(&mut self, op: OpId, ty: Type) -> ValueId {
         let index = self.ops[op.index()].results.len();
         let value = self.new_value(ty, Source::Result(op, index));
         self.ops[op.index()].results.push(value);

@@ -104,12 +104,8 @@ impl Small {
             Specials::Finite => 1 << (self.bits() - 1),
         };
         if value.is_nan() {
-            // A format without NaN turns it into its largest value (ONNX Cast, float4e2m1).
-            return if self.specials == Specials::Finite {
-                sign | ((1 << (self.bits() - 1)) - 1)
-            } else {
-                nan
-            };
+            // A format without NaN has minus zero for it, as ONNX's own tests do (float4e2m1).
+            return nan;
         }
         let magnitude = value.abs();
         let (mut best, mut distance) = (0u32, f64::INFINITY);
@@ -130,6 +126,9 @@ impl Small {
         // Half a step beyond the largest value still rounds to it.
         let step = largest.1 - self.decode(largest.0 - 1);
         let overflow = magnitude >= largest.1 + step / 2.0;
+        if magnitude > largest.1 {
+            best = largest.0;
+        }
         if overflow && !saturate {
             return match self.specials {
                 Specials::Ieee => sign | (((1 << self.exponent) - 1) << self.mantissa),

@@ -97,6 +97,14 @@ elements! {
     F8E5M2 = 18, "f8e5m2", 8, Float;
     /// 4-bit code into the 16 levels of NormalFloat-4 (Dettmers et al. 2023, arXiv:2305.14314, appendix E).
     NF4 = 19, "nf4", 4, Float;
+    /// 8-bit float, 4 exponent bits, no infinities, no minus zero: its code is NaN (ONNX "Float stored in 8 bits").
+    F8E4M3FNUZ = 20, "f8e4m3fnuz", 8, Float;
+    /// 8-bit float, 5 exponent bits, no infinities, no minus zero: its code is NaN (ONNX "Float stored in 8 bits").
+    F8E5M2FNUZ = 21, "f8e5m2fnuz", 8, Float;
+    /// A power of two: the scale of an OCP MX block (MX specification 1.0).
+    F8E8M0 = 22, "f8e8m0", 8, Float;
+    /// 4-bit float, 2 exponent bits, two to a byte, low nibble first (OCP MX specification 1.0).
+    F4E2M1 = 23, "f4e2m1", 4, Float;
 }
 
 impl Element {

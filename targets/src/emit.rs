@@ -85,7 +85,10 @@ pub fn runtime_element(element: tilewright_ir::element::Element) -> Option<Eleme
         E::F8E4M3FN => Element::F8E4M3FN,
         E::F8E5M2 => Element::F8E5M2,
         E::NF4 => Element::NF4,
-        E::F8E4M3FNUZ | E::F8E5M2FNUZ | E::F8E8M0 | E::F4E2M1 => return None,
+        E::F8E4M3FNUZ => Element::F8E4M3FNUZ,
+        E::F8E5M2FNUZ => Element::F8E5M2FNUZ,
+        E::F8E8M0 => Element::F8E8M0,
+        E::F4E2M1 => Element::F4E2M1,
     })
 }
 

@@ -170,7 +170,9 @@ impl LoweringContext<'_> {
         let (subject, label) = self.subject(op);
         let mut reason = String::new();
         let target = self.target;
-        if let Some(target) = target {
+        if self.has_no_elements(op) {
+            reason = "it has no elements to compute".into();
+        } else if let Some(target) = target {
             for row in target.lowerings.iter().filter(|row| row.subject == subject) {
                 let place = PlaceContext { module: self.source, op, ranges: &self.ranges };
                 match (row.place)(&place) {
@@ -195,6 +197,15 @@ impl LoweringContext<'_> {
                 self.run_row(&row, op, "host", label, reason)
             }
         }
+    }
+
+    /// True if a result or an operand is known to be empty: engines do not run over nothing, and a reduction of nothing is a fill.
+    fn has_no_elements(&self, op: OpId) -> bool {
+        let operation = self.source.op(op);
+        let is_empty = |value: &tilewright_ir::module::ValueId| {
+            self.source.tensor(*value).is_some_and(|ty| ty.shape.contains(&tilewright_ir::dim::Dim::Known(0)))
+        };
+        operation.operands.iter().chain(&operation.results).any(is_empty)
     }
 
     /// What the rows are asked for, and how the placement table calls it.

@@ -3,8 +3,7 @@
 //! The runner does what a user does: it compiles, and where the compiler says that it must know the value of an input, it follows
 //! the way out that the message names (`--freeze`).
 
-use crate::cases::{Case, Set};
-use std::collections::BTreeMap;
+use crate::cases::{Case, Set, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tilewright::driver::CompileOptions;
 use tilewright::execute::bind;
@@ -15,6 +14,7 @@ use tilewright::session::Session;
 use tilewright::signature::Signature;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dim::Bindings;
+use tilewright_ir::element::Element;
 use tilewright_ir::evaluate;
 use tilewright_ir::tensor::Tensor;
 
@@ -87,7 +87,9 @@ fn run_set(
         return Err(format!("expected {} outputs, found {}", expected.len(), found.len()));
     }
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        let distance = compare(found, expected, case.rtol, case.atol)
+        // The official runner gives bf16 what its mantissa can tell apart.
+        let rtol = if expected.element == Element::BF16 { case.rtol.max(1.0 / 64.0) } else { case.rtol };
+        let distance = compare(found, expected, rtol, case.atol)
             .map_err(|problem| format!("output {index}: {problem}"))?;
         if let Some(first) = distance.first_mismatch {
             return Err(format!(
@@ -112,38 +114,68 @@ fn execute(
 ) -> Result<Vec<Tensor>, String> {
     let source = Source::Onnx(case.model());
     let mut options = CompileOptions { target: TARGET.into(), ..CompileOptions::default() };
-    let mut given = tensors(&set.inputs, bytes)?.into_iter().map(Some).collect::<Vec<_>>();
     let names = tilewright::import::onnx::input_names(&case.model()).map_err(|all| first_line(&all))?;
+    let mut given = Vec::new();
+    for (name, value) in names.iter().zip(&set.inputs) {
+        given.push(Given { name, value, tensors: value.tensors(bytes)?.into_iter().map(Some).collect() });
+    }
     let imported = loop {
         match session.import_with(&source, &options.import_options()) {
             Ok(imported) => break imported,
-            Err(problems) => {
-                let before = options.frozen.len();
-                for (at, name) in names.iter().enumerate() {
-                    let asked = format!("--freeze {name}=");
-                    if problems.iter().any(|problem| problem.help.contains(&asked))
-                        && let Some(value) = given.get_mut(at).and_then(Option::take)
-                    {
-                        verdict.frozen.push(name.clone());
-                        options.frozen.insert(name.clone(), value);
-                    }
-                }
-                if options.frozen.len() == before {
-                    return Err(first_line(&problems));
-                }
-            }
+            Err(problems) if given.iter_mut().any(|input| input.answer(&problems, &mut options)) => {}
+            Err(problems) => return Err(first_line(&problems)),
         }
     };
+    verdict.frozen = options.frozen.keys().cloned().collect();
     let function = imported.module.functions()[0];
     let signature = Signature::of(&imported.module, function);
-    let inputs: Vec<Tensor> = given.into_iter().flatten().collect();
-    let bindings = bind(&signature.inputs, &inputs).map_err(|all| first_line(&all))?;
+    let inputs: Vec<Tensor> = given.into_iter().flat_map(|input| input.tensors).flatten().collect();
+    let mut bindings = bind(&signature.inputs, &inputs).map_err(|all| first_line(&all))?;
+    imported.bind_assumptions(&mut bindings);
     match machine {
         Machine::Evaluator => evaluate::run_with(&imported.module, "main", &inputs, &bindings)
             .map_err(|error| error.to_string()),
         Machine::Target => {
             on_target(session, &source, options, &bindings, &inputs, verdict).map_err(|all| first_line(&all))
         }
+    }
+}
+
+/// An input with its value: the tensors that it is made of and that are not frozen.
+struct Given<'c> {
+    name: &'c str,
+    value: &'c Value,
+    tensors: Vec<Option<Tensor>>,
+}
+
+impl Given<'_> {
+    /// Gives what a message asks for about this input; false when none does.
+    fn answer(&mut self, problems: &Diagnostics, options: &mut CompileOptions) -> bool {
+        let asked = |word: String| problems.iter().any(|problem| problem.help.contains(&word));
+        let (name, count) = (self.name, self.tensors.len());
+        if asked(format!("--bind {name}_present=")) {
+            let is_present = !matches!(self.value, Value::None);
+            return options.bindings.insert(format!("{name}_present"), i64::from(is_present)).is_none();
+        }
+        if asked(format!("--bind {name}_length=")) {
+            return options.bindings.insert(format!("{name}_length"), count as i64).is_none();
+        }
+        let is_sequence = matches!(self.value, Value::Sequence { .. });
+        for (at, tensor) in self.tensors.iter_mut().enumerate() {
+            let part = if is_sequence { format!("{name}.{at}") } else { name.to_string() };
+            if asked(format!("--input-shape {part}="))
+                && let Some(tensor) = tensor
+            {
+                let shape = tensor.shape.iter().map(|dim| *dim as i64).collect();
+                return options.shapes.insert(part, shape).is_none();
+            }
+            if asked(format!("--freeze {part}="))
+                && let Some(tensor) = tensor.take()
+            {
+                return options.frozen.insert(part, tensor).is_none();
+            }
+        }
+        false
     }
 }
 
@@ -155,8 +187,7 @@ fn on_target(
     inputs: &[Tensor],
     verdict: &mut Verdict,
 ) -> Result<Vec<Tensor>, Diagnostics> {
-    options.bindings =
-        bindings.iter().map(|(name, value)| (name.to_string(), *value)).collect::<BTreeMap<_, _>>();
+    options.bindings.extend(bindings.iter().map(|(name, value)| (name.to_string(), *value)));
     let compilation = session.compile(source, &options)?;
     for report in &compilation.programs {
         for row in report.placement.fallbacks() {

@@ -91,6 +91,9 @@ pub(crate) struct CompileArguments {
     /// The value of an input that is known beforehand and becomes a constant: NAME=@FILE.npy, or NAME=1,2,3; may be given again
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) freeze: Vec<String>,
+    /// The shape of an input to which the model gives none, such as x=1x3x224x224; may be given again
+    #[arg(long, value_name = "NAME=SHAPE")]
+    pub(crate) input_shape: Vec<String>,
     /// Bytes of on-chip SRAM, in place of the target's own (256KiB, 1MiB, or a number)
     #[arg(long, value_name = "BYTES")]
     pub(crate) sram_bytes: Option<String>,
@@ -195,6 +198,7 @@ impl CompileArguments {
             target: self.target.clone(),
             bindings: parse_bindings(&self.bind)?,
             frozen: run::read_inputs(&self.freeze)?,
+            shapes: self.input_shape.iter().map(|word| parse_shape(word)).collect::<Result<_, _>>()?,
             sram_bytes: self.sram_bytes.as_deref().map(parse_bytes).transpose()?,
             plan: PlanOptions {
                 chunk_lengths: self.chunk_lengths.clone(),
@@ -207,6 +211,18 @@ impl CompileArguments {
             ..CompileOptions::default()
         })
     }
+}
+
+/// Reads `NAME=2x3`.
+fn parse_shape(word: &str) -> Result<(String, Vec<i64>), Failure> {
+    let parts = word.rsplit_once('=').and_then(|(name, sizes)| {
+        let sizes = sizes.split('x').filter(|size| !size.is_empty());
+        let sizes: Option<Vec<i64>> = sizes.map(|size| size.parse().ok().filter(|size| *size >= 0)).collect();
+        Some((name.to_string(), sizes?))
+    });
+    parts.filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+        Failure::Usage(format!("cannot read '{word}': expected NAME=SIZExSIZE such as x=1x3x224x224"))
+    })
 }
 
 /// Reads `NAME=VALUE` words.

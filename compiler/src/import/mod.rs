@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tilewright_ir::diagnostic::Diagnostics;
-use tilewright_ir::dim::Dim;
+use tilewright_ir::dim::{Bindings, Dim};
 use tilewright_ir::module::Module;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
@@ -38,6 +38,8 @@ pub struct Options {
     pub external_data: Option<PathBuf>,
     /// Values of inputs that are known before the model runs (`--freeze NAME=VALUE`): each becomes a constant and is no input any more.
     pub frozen: BTreeMap<Arc<str>, Tensor>,
+    /// Shapes of inputs to which the model gives none (`--input-shape NAME=2x3`).
+    pub shapes: BTreeMap<Arc<str>, Vec<i64>>,
     /// Inputs with a default in the model that stay inputs. The others take their default: exporters of old list every weight.
     pub keep_default_inputs: BTreeSet<String>,
     /// Round activations to int8 in blocks where a node permits it (MatMulNBits with `accuracy_level` 4), as ONNX Runtime's CPU kernels do.
@@ -66,6 +68,17 @@ pub struct Assumption {
     pub symbol: Arc<str>,
     /// What stands in its place.
     pub equals: Dim,
+}
+
+impl Imported {
+    /// Adds the values of symbols that the model takes to be equal to others that are bound.
+    pub fn bind_assumptions(&self, bindings: &mut Bindings) {
+        for assumption in &self.assumptions {
+            if let Some(value) = assumption.equals.evaluate(bindings) {
+                bindings.entry(assumption.symbol.clone()).or_insert(value);
+            }
+        }
+    }
 }
 
 /// An imported model.

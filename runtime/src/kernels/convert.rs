@@ -1,7 +1,8 @@
 //! Changes of element type: conversion, quantisation, dequantisation.
 
 use super::elementwise::{CHUNK, map1};
-use super::lanes::{Lane, f32_to_f8, load, saturate_to, store, with_lane};
+use super::lanes::{Lane, load, saturate_to, store, with_lane};
+use super::small_float::{encode, is_small_float};
 use super::walk::for_each_row;
 use super::{Fault, require, same_dims};
 use crate::element::{Class, Element};
@@ -23,17 +24,24 @@ pub fn convert(
             let (low, high) = to.integer_range().unwrap_or((i128::MIN, i128::MAX));
             lanes.iter_mut().for_each(|lane| *lane = (*lane).clamp(low, high));
         }),
-        _ if matches!(to, Element::F8E4M3FN | Element::F8E5M2) && !saturate => map1_codes(destination, x),
+        _ if is_small_float(to) && (!saturate || to == Element::F8E8M0) => {
+            map1_codes(destination, x, saturate, rounding)
+        }
         // Through the wider of both: f16 to f64 and i64 to f64 are exact, everything to f32 is rounded once.
         _ => with_lane!([from], L => map1::<L>(destination, x, |_| {})),
     }
 }
 
-/// To f8 without saturation: codes are made here, as bytes.
-fn map1_codes(destination: &mut Destination<'_>, x: &Source<'_>) -> Result<(), Fault> {
+/// To small floats by other rules than those of a store: codes are made here, as bytes or nibbles.
+fn map1_codes(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    saturate: bool,
+    rounding: Rounding,
+) -> Result<(), Fault> {
     let element = destination.element();
     let mut bytes = Destination { window: destination.window.clone(), bytes: &mut *destination.bytes };
-    bytes.window.element = Element::U8;
+    bytes.window.element = if element.bits() == 4 { Element::U4 } else { Element::U8 };
     let mut codes = [0i64; CHUNK];
     let window = bytes.window.clone();
     same_dims("extents of destination and x differ", &bytes, x)?;
@@ -44,7 +52,7 @@ fn map1_codes(destination: &mut Destination<'_>, x: &Source<'_>) -> Result<(), F
             let place = |view: usize| offsets[view] + start as i64 * steps[view];
             load(x, place(1), steps[1], &mut floats[..count]);
             for (code, &float) in codes.iter_mut().zip(&floats[..count]) {
-                *code = i64::from(f32_to_f8(float, element, false));
+                *code = i64::from(encode(float, element, saturate, rounding));
             }
             store(&mut bytes, place(0), steps[0], &codes[..count]);
         }
@@ -103,7 +111,7 @@ pub fn quantize(
 ) -> Result<(), Fault> {
     let element = destination.element();
     let is_integer = element.integer_range().is_some();
-    require(is_integer || element.bits() == 8, "quantize makes integers or f8")?;
+    require(is_integer || is_small_float(element), "quantize makes integers or small floats")?;
     for_each_scaled(destination, x, scale, zero_point, |x, scale, zero| {
         if is_integer {
             saturate_to((x / scale).round_ties_even() as f64 + f64::from(zero), element)

@@ -280,7 +280,8 @@ fn integer_binary(function: BinaryFunction, a: i128, b: i128, bits: u32) -> i128
                 0
             }
         }
-        F::ShiftRight => a >> b.clamp(0, 127),
+        // A distance outside the width, a negative one included, leaves nothing but the sign.
+        F::ShiftRight => a >> if (0..128).contains(&b) { b } else { 127 },
     }
 }
 

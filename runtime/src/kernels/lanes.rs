@@ -3,7 +3,9 @@
 //! A [`Lane`] is f32, f64, or an integer wide enough; [`load`] widens a strided run of elements to lanes, [`store`] rounds
 //! lanes to elements (nearest even for floats, wrapping for integers). This is the only file that knows element encodings.
 
+use super::small_float;
 use crate::element::{Class, Element};
+use crate::functions::Rounding;
 use crate::memory::{Destination, Source};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -255,47 +257,6 @@ pub const NF4_LEVELS: [f32; 16] = [
     1.0,
 ];
 
-/// An OFP8 value as f32. `exponent_bits` is 4 (e4m3fn) or 5 (e5m2).
-fn f8_to_f32(byte: u8, exponent_bits: u32) -> f32 {
-    let mantissa_bits = 7 - exponent_bits;
-    let sign = if byte & 0x80 != 0 { -1.0f32 } else { 1.0 };
-    let exponent = i32::from(byte >> mantissa_bits) & ((1 << exponent_bits) - 1);
-    let mantissa = i32::from(byte) & ((1 << mantissa_bits) - 1);
-    let bias = (1 << (exponent_bits - 1)) - 1;
-    if exponent_bits == 4 && byte & 0x7f == 0x7f {
-        return f32::NAN;
-    }
-    if exponent_bits == 5 && exponent == 31 {
-        return if mantissa == 0 { sign * f32::INFINITY } else { f32::NAN };
-    }
-    let unit = (exponent.max(1) - bias - mantissa_bits as i32) as f32;
-    let significand = if exponent == 0 { mantissa } else { mantissa + (1 << mantissa_bits) };
-    sign * significand as f32 * unit.exp2()
-}
-
-/// Nearest OFP8 value, ties to even. Out of range: the largest finite value when saturating, else NaN (e4m3fn) or infinity.
-pub fn f32_to_f8(value: f32, element: Element, saturate: bool) -> u8 {
-    let exponent_bits = if element == Element::F8E4M3FN { 4 } else { 5 };
-    let (largest, overflow) = if exponent_bits == 4 { (0x7eu8, 0x7fu8) } else { (0x7b, 0x7c) };
-    let sign = if value.is_sign_negative() { 0x80 } else { 0 };
-    if value.is_nan() {
-        return sign | 0x7f;
-    }
-    let magnitude = value.abs();
-    let too_large = sign | if saturate { largest } else { overflow };
-    if magnitude.is_infinite() {
-        return too_large;
-    }
-    let mantissa_bits = 7 - exponent_bits;
-    let bias = (1i32 << (exponent_bits - 1)) - 1;
-    let exponent = (((magnitude.to_bits() >> 23) as i32) - 127).max(1 - bias);
-    let unit = ((exponent - mantissa_bits) as f32).exp2();
-    // Exact: a division by a power of two of a value within the f8 range, then one rounding.
-    let steps = (magnitude / unit).round_ties_even();
-    let code = steps as i64 + (i64::from(exponent + bias - 1) << mantissa_bits);
-    if code > i64::from(largest) { too_large } else { sign | code as u8 }
-}
-
 fn f32_to_nf4(value: f32) -> u8 {
     let mut best = 0;
     for (code, level) in NF4_LEVELS.iter().enumerate() {
@@ -373,8 +334,12 @@ pub fn load<L: Lane>(source: &Source<'_>, offset: i64, stride: i64, lanes: &mut 
         Element::U16 => wide!(u16, |value| L::from_i32(i32::from(value))),
         Element::U8 => wide!(u8, |value| L::from_i32(i32::from(value))),
         Element::Bool => wide!(u8, |value| L::from_i32(i32::from(value != 0))),
-        Element::F8E4M3FN => wide!(u8, |value| L::from_f32(f8_to_f32(value, 4))),
-        Element::F8E5M2 => wide!(u8, |value| L::from_f32(f8_to_f32(value, 5))),
+        Element::F4E2M1 => narrow!(|code: u8| L::from_f32(small_float::decode(code, Element::F4E2M1))),
+        element @ (Element::F8E4M3FN
+        | Element::F8E5M2
+        | Element::F8E4M3FNUZ
+        | Element::F8E5M2FNUZ
+        | Element::F8E8M0) => wide!(u8, |code| L::from_f32(small_float::decode(code, element))),
         Element::I4 => narrow!(|code: u8| L::from_i32(i32::from((code << 4) as i8 >> 4))),
         Element::I2 => narrow!(|code: u8| L::from_i32(i32::from((code << 6) as i8 >> 6))),
         Element::U4 | Element::U2 => narrow!(|code: u8| L::from_i32(i32::from(code))),
@@ -437,8 +402,15 @@ pub fn store<L: Lane>(destination: &mut Destination<'_>, offset: i64, stride: i6
         Element::U16 => wide!(u16, |lane: L| lane.to_i64() as u16),
         Element::U8 => wide!(u8, |lane: L| lane.to_i64() as u8),
         Element::Bool => wide!(u8, |lane: L| u8::from(lane != L::default())),
-        element @ (Element::F8E4M3FN | Element::F8E5M2) => {
-            wide!(u8, |lane: L| f32_to_f8(lane.to_f32(), element, true))
+        Element::F4E2M1 => {
+            narrow!(|lane: L| small_float::encode(lane.to_f32(), Element::F4E2M1, true, Rounding::HalfEven))
+        }
+        element @ (Element::F8E4M3FN
+        | Element::F8E5M2
+        | Element::F8E4M3FNUZ
+        | Element::F8E5M2FNUZ
+        | Element::F8E8M0) => {
+            wide!(u8, |lane: L| small_float::encode(lane.to_f32(), element, true, Rounding::HalfEven))
         }
         Element::I4 | Element::U4 | Element::I2 | Element::U2 => narrow!(|lane: L| lane.to_i64() as u8),
         Element::NF4 => narrow!(|lane: L| f32_to_nf4(lane.to_f32())),
@@ -529,6 +501,8 @@ mod tests {
             let values: &[f32] = match element {
                 Element::Bool | Element::U2 | Element::I2 => &[1.0, 0.0, 1.0, 1.0, 0.0],
                 Element::NF4 => &[-1.0, 0.0, 1.0, 0.0, 1.0],
+                Element::F8E8M0 => &[1.0, 2.0, 4.0, 8.0, 0.5],
+                Element::F4E2M1 => &[-6.0, 0.0, 3.0, -1.0, 4.0],
                 _ if element.class() == Class::Unsigned => &[7.0, 0.0, 3.0, 1.0, 5.0],
                 _ => &[-6.0, 0.0, 3.0, -1.0, 5.0],
             };
@@ -549,23 +523,6 @@ mod tests {
         assert_eq!(lanes, [1, 2, 3, -1]);
         load(&source, 3, -1, &mut lanes);
         assert_eq!(lanes, [-1, 3, 2, 1]);
-    }
-
-    #[test]
-    fn f8_codes_are_their_own_nearest_value() {
-        for element in [Element::F8E4M3FN, Element::F8E5M2] {
-            let bits = if element == Element::F8E4M3FN { 4 } else { 5 };
-            for code in 0..=255u8 {
-                let value = f8_to_f32(code, bits);
-                if !value.is_nan() && !value.is_infinite() {
-                    assert_eq!(f32_to_f8(value, element, true), code, "{element} {code:#x} = {value}");
-                }
-            }
-        }
-        assert_eq!(f8_to_f32(0x7e, 4), 448.0);
-        assert_eq!(f32_to_f8(1e9, Element::F8E4M3FN, true), 0x7e);
-        assert_eq!(f32_to_f8(1e9, Element::F8E5M2, false), 0x7c);
-        assert_eq!(f32_to_f8(464.1, Element::F8E4M3FN, false), 0x7f);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod matmul;
 pub mod normalize;
 pub mod reduce;
 pub mod scalar;
+pub mod small_float;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod walk;

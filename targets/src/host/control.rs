@@ -61,6 +61,22 @@ fn scalar(view: &View) -> Result<View, String> {
     view.reshape(&[]).ok_or_else(|| "a condition or trip count must be one element".to_string())
 }
 
+fn is_counted(context: &LoweringContext, dim: &Dim) -> bool {
+    dim.as_symbol().is_some_and(|name| context.counted.contains(name))
+}
+
+/// Where the length of a place is only known at run time, puts that of `view` into its register.
+fn say_lengths(context: &mut LoweringContext, place: &View, view: &View) -> Result<(), String> {
+    for (dim, length) in place.dims.iter().zip(&view.dims) {
+        if let Some(name) = dim.as_symbol().filter(|_| dim != length && is_counted(context, dim)) {
+            let number = context.host_buffer(Element::I64, &[])?;
+            store_expression(context, &number, length)?;
+            set_register(context, name, &number)?;
+        }
+    }
+    Ok(())
+}
+
 fn condition(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let condition = scalar(&context.operand(op, 0)?)?;
     let results = context.op(op).results.clone();
@@ -72,13 +88,15 @@ fn condition(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         context.in_region(branch, region, |context| {
             let values = yielded(context, block);
             for (value, place) in values.iter().zip(&places) {
-                if is_made_in(context, *value, block) {
+                let is_settled = place.dims.iter().all(|dim| !is_counted(context, dim));
+                if is_settled && is_made_in(context, *value, block) {
                     context.reserved.entry(*value).or_insert_with(|| place.clone());
                 }
             }
             context.lower_block(block);
             for (value, place) in values.iter().zip(&places) {
                 let view = context.view(*value)?;
+                say_lengths(context, place, &view)?;
                 context.host_copy(place, &view)?;
             }
             Ok(())
@@ -192,7 +210,11 @@ fn without_count(context: &mut LoweringContext, maximum: i64) -> Result<Trips, S
     Ok(Trips { limit: Dim::Known(maximum), maximum, wants_more })
 }
 
-fn set_register(context: &mut LoweringContext, register: &str, source: &View) -> Result<(), String> {
+pub(super) fn set_register(
+    context: &mut LoweringContext,
+    register: &str,
+    source: &View,
+) -> Result<(), String> {
     let source = context.value(source)?;
     context
         .builder()

@@ -63,9 +63,17 @@ fn elementwise(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
 fn cast(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let fields = context.fields(op);
     let (destination, x) = one_to_one(context, op)?;
-    let is_f8 = matches!(destination.element, Element::F8E4M3FN | Element::F8E5M2);
-    let saturate = if is_f8 { fields.flag("saturate", true) } else { x.element.is_float() };
-    context.command(&tile::CONVERT, HOST).view(&destination).view(&x).attribute("saturate", saturate).emit()
+    let is_small = destination.element.is_float() && destination.element.bits() <= 8;
+    let saturate = if is_small { fields.flag("saturate", true) } else { x.element.is_float() };
+    let command = context.command(&tile::CONVERT, HOST).view(&destination).view(&x);
+    let command = command.attribute("saturate", saturate);
+    match fields.text("rounding", "nearest") {
+        "up" => command.attribute("rounding", "ceil"),
+        "down" => command.attribute("rounding", "floor"),
+        _ if destination.element == Element::F8E8M0 => command.attribute("rounding", "half_even"),
+        _ => command,
+    }
+    .emit()
 }
 
 fn bitcast(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

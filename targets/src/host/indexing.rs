@@ -4,6 +4,7 @@ use super::{HOST, HostRow, one_to_one};
 use crate::lowering::LoweringContext;
 use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
 
@@ -15,6 +16,7 @@ pub(super) static ROWS: &[HostRow] = &[
     HostRow::new(&core::SCATTER_ND, scatter),
     HostRow::new(&core::TOP_K, top_k),
     HostRow::new(&core::ARG_REDUCE, arg_reduce),
+    HostRow::new(&core::NONZERO, nonzero),
 ];
 
 /// Indices as the commands take them.
@@ -64,6 +66,37 @@ fn top_k(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let axis = fields.axis("axis", -1, x.rank())?;
     let command = context.command(&tile::TOP_K, HOST).view(&values).view(&indices).view(&x);
     command.attribute("axis", axis).attribute("largest", fields.flag("largest", true)).emit()
+}
+
+/// Each true element writes its index where its rank among them says; the others write behind all. The result's length goes into
+/// the register of its symbol.
+fn nonzero(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let flags = context.operand(op, 0)?;
+    let result = context.result(op, 0);
+    let count = context.ty(result)?.shape[0].clone();
+    let symbol = count.as_symbol().ok_or("the length of the result must be a symbol")?.clone();
+    let most = context.maximum(&flags.dims[0])?;
+    let numbers = context.host_buffer(Element::I64, &flags.dims)?;
+    context.host_convert(&numbers, &flags)?;
+    let ranks = context.host_buffer(Element::I64, &flags.dims)?;
+    let command = context.command(&tile::CUMULATIVE, HOST).view(&ranks).view(&numbers);
+    let command = command.attribute("function", "sum").attribute("axis", 0i64);
+    command.attribute("exclusive", true).attribute("reverse", false).emit()?;
+    let behind = context.scalar(Element::I64, most as f64)?.broadcast_to(&flags.dims);
+    let places = context.host_buffer(Element::I64, &flags.dims)?;
+    context.command(&tile::SELECT, HOST).view(&places).view(&flags).view(&ranks).view(&behind).emit()?;
+    let indices = context.host_buffer(Element::I64, &flags.dims)?;
+    context.command(&tile::IOTA, HOST).view(&indices).attribute("axis", 0i64).emit()?;
+    let found = context.host_buffer(Element::I64, &[Dim::Known(most + 1)])?;
+    context.host_fill(&found, 0.0)?;
+    let command = context.command(&tile::SCATTER_ELEMENTS, HOST).view(&found).view(&places).view(&indices);
+    command.attribute("reduction", "none").attribute("axis", 0usize).emit()?;
+    let total = context.host_buffer(Element::I64, &[Dim::Known(1)])?;
+    super::reduction::emit_reduce(context, "sum", &total, &numbers)?;
+    let total = total.reshape(&[]).ok_or("one number")?;
+    super::control::set_register(context, &symbol, &total)?;
+    let destination = context.destination(result)?;
+    context.host_copy(&destination, &View { dims: vec![count], ..found })
 }
 
 fn arg_reduce(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

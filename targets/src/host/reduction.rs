@@ -4,6 +4,7 @@ use super::{HOST, HostRow, one_to_one};
 use crate::lowering::LoweringContext;
 use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
+use tilewright_ir::dim::Dim;
 use tilewright_ir::module::OpId;
 use tilewright_ir::op_def::normalize_axis;
 
@@ -38,12 +39,27 @@ fn reduce(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     emit_reduce(context, function, &destination, &x)
 }
 
-fn emit_reduce(
+/// Reduces what the destination has 1 of. Of nothing, what the function has for nothing.
+pub(super) fn emit_reduce(
     context: &mut LoweringContext,
     function: &str,
     destination: &View,
     x: &View,
 ) -> Result<(), String> {
+    if x.dims.contains(&Dim::Known(0)) || x.dims.iter().any(|dim| dim.known().is_none()) {
+        let (low, high) = destination.element.limits();
+        let nothing = match function {
+            "prod" => 1.0,
+            "max" => low,
+            "min" => high,
+            "mean" => f64::NAN,
+            _ => 0.0,
+        };
+        context.host_fill(destination, nothing)?;
+    }
+    if x.dims.contains(&Dim::Known(0)) {
+        return Ok(());
+    }
     context.command(&tile::REDUCE, HOST).view(destination).view(x).attribute("function", function).emit()
 }
 

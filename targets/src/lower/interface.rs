@@ -64,32 +64,58 @@ pub(super) fn symbol_ranges(
         };
         ranges.insert(&name, minimum, maximum);
     }
-    for name in counted_symbols(module, function) {
+    for (name, lengths) in counted_symbols(module, function) {
         if ranges.get(&name).is_none() {
-            let (minimum, maximum) = options.symbols.get(&*name).copied().unwrap_or((0, LOOP_LENGTH_MAX));
+            let most = lengths.iter().map(|dim| ranges.maximum(dim)).max().flatten();
+            let range = options.symbols.get(&*name).copied();
+            let (minimum, maximum) = range.unwrap_or((0, most.unwrap_or(LOOP_LENGTH_MAX)));
             ranges.insert(&name, minimum, maximum);
         }
     }
     Ok(ranges)
 }
 
-/// The symbols that loops give to the lengths of their scanned results: known only when a loop is done.
-fn counted_symbols(module: &Module, function: OpId) -> BTreeSet<Arc<str>> {
-    let mut symbols = BTreeSet::new();
+/// The symbols of lengths that only a run can tell (what a loop stacks, what a branch gives, how many elements are true), in program
+/// order, each with the lengths that it is one of; none for loops.
+fn counted_symbols(module: &Module, function: OpId) -> Vec<(Arc<str>, Vec<Dim>)> {
+    let mut symbols: Vec<(Arc<str>, Vec<Dim>)> = Vec::new();
+    let mut count = |dim: &Dim, lengths: Vec<Dim>| {
+        if let Some(name) = dim.as_symbol()
+            && symbols.iter().all(|(known, _)| known != name)
+        {
+            symbols.push((name.clone(), lengths));
+        }
+    };
+    let shape = |value: &ValueId| module.tensor(*value).map(|ty| ty.shape.clone()).unwrap_or_default();
     module.walk(function, &mut |op| {
-        if module.op(op).def == &core::LOOP {
+        let operation = module.op(op);
+        if operation.def == &core::LOOP {
             let carried = module.operands_at(op, 2).len();
-            let scanned = &module.op(op).results[carried..];
-            let lengths =
-                scanned.iter().filter_map(|value| module.tensor(*value)?.shape.first()?.as_symbol());
-            symbols.extend(lengths.cloned());
+            for value in &operation.results[carried..] {
+                shape(value).first().into_iter().for_each(|dim| count(dim, Vec::new()));
+            }
+        } else if operation.def == &core::NONZERO {
+            count(&shape(&operation.results[0])[0], shape(&operation.operands[0]).to_vec());
+        } else if operation.def == &core::IF {
+            let yielded = [0, 1].map(|region| {
+                let end = module.terminator(module.entry(op, region));
+                end.map(|end| module.op(end).operands.to_vec()).unwrap_or_default()
+            });
+            for (at, value) in operation.results.iter().enumerate() {
+                let branches = yielded.each_ref().map(|values| values.get(at).map(shape).unwrap_or_default());
+                for (axis, dim) in shape(value).iter().enumerate() {
+                    let lengths: Vec<Dim> =
+                        branches.iter().filter_map(|shape| shape.get(axis).cloned()).collect();
+                    if lengths.iter().any(|length| length != dim) {
+                        count(dim, lengths);
+                    }
+                }
+            }
         }
     });
     for argument in &module.block(module.entry(function, 0)).arguments {
         let dims = module.tensor(*argument).into_iter().flat_map(|ty| &ty.shape);
-        dims.filter_map(Dim::as_symbol).for_each(|name| {
-            symbols.remove(name);
-        });
+        dims.filter_map(Dim::as_symbol).for_each(|name| symbols.retain(|(known, _)| known != name));
     }
     symbols
 }
@@ -195,7 +221,7 @@ pub(super) fn declare(
     let module = context.source;
     let ranges: Vec<(Arc<str>, (i64, i64))> =
         context.ranges.iter().map(|(name, range)| (name.clone(), range)).collect();
-    context.counted = counted_symbols(module, function);
+    context.counted = counted_symbols(module, function).into_iter().map(|(name, _)| name).collect();
     for (name, (minimum, maximum)) in ranges {
         let role = if context.counted.contains(&name) { "scratch" } else { "bound" };
         context.declare_register(&name, minimum, maximum, role)?;

@@ -109,6 +109,9 @@ impl Emitter {
                 self.make(&core::CONSTANT, |op| op.attribute("value", elements))?
             }
             Origin::Symbolic(symbolic) => self.sizes(&symbolic.clone())?,
+            Origin::List(_) | Origin::Empty => {
+                return Err(Fault::model("a tensor is needed, found a sequence or an empty optional"));
+            }
         };
         operand.place(self.block(), value);
         Ok(value)
@@ -243,6 +246,12 @@ impl Emitter {
     pub(crate) fn compare(&mut self, predicate: &'static str, a: ValueId, b: ValueId) -> Outcome<ValueId> {
         let attributes = Attributes::from([("predicate".into(), predicate.into())]);
         self.binary_with(&core::COMPARE, a, b, attributes)
+    }
+
+    /// `and`, `or` or `xor` of truth values.
+    pub(crate) fn logical(&mut self, function: &'static str, a: ValueId, b: ValueId) -> Outcome<ValueId> {
+        let attributes = Attributes::from([("function".into(), function.into())]);
+        self.binary_with(&core::LOGICAL, a, b, attributes)
     }
 
     /// `condition ? a : b`.

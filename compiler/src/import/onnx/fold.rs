@@ -5,6 +5,7 @@
 use super::operand::{Operand, Origin};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tilewright_ir::dialects::builtin;
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{Module, Source, ValueId};
@@ -28,6 +29,7 @@ pub(crate) fn constant(module: &Module, operand: &Operand) -> Option<Tensor> {
             Some(Tensor::from_ints(symbolic.element, &shape, symbolic.known()?))
         }
         Origin::Value(value) => evaluate(module, *value, &mut FUEL.clone()),
+        Origin::List(_) | Origin::Empty => None,
     }
 }
 
@@ -73,7 +75,15 @@ pub(crate) fn inputs_of(module: &Module, operand: &Operand) -> BTreeSet<Arc<str>
         }
         match module.value(value).source {
             Source::Result(op, _) => open.extend(&module.op(op).operands),
-            Source::Argument(..) => names.extend(module.value(value).name.clone()),
+            Source::Argument(block, _) => {
+                match module.block(block).parent.and_then(|region| module.region(region).parent) {
+                    // What a loop hands to its body follows from what the loop is given.
+                    Some(op) if module.op(op).def != &builtin::FUNCTION => {
+                        open.extend(&module.op(op).operands)
+                    }
+                    _ => names.extend(module.value(value).name.clone()),
+                }
+            }
         }
     }
     names

@@ -210,14 +210,24 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
+    /// How many scopes and blocks are open.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        (self.scopes.len(), self.emit.blocks.len())
+    }
+
+    /// Closes what was opened since.
+    pub(crate) fn unwind(&mut self, depth: (usize, usize)) {
+        self.scopes.truncate(depth.0);
+        self.emit.blocks.truncate(depth.1);
+    }
+
     fn import_node(&mut self, node: &NodeProto) -> Outcome<()> {
         let label = format!("{}{}", self.scope().prefix, label(node));
-        let (depth, blocks) = (self.scopes.len(), self.emit.blocks.len());
+        let depth = self.depth();
         self.emit.location = Location::name(&label);
         let made = self.build(node, &label);
         // A fault inside a subgraph leaves its scope and block open.
-        self.scopes.truncate(depth);
-        self.emit.blocks.truncate(blocks);
+        self.unwind(depth);
         let outputs = match made {
             Ok(outputs) => outputs,
             Err(fault) => {
@@ -278,6 +288,12 @@ impl<'m> Importer<'m> {
             Fault::unsupported("operator is not supported", table::way_out(domain, op, version))
         })?;
         let inputs = node.input.iter().map(|name| self.resolve(name)).collect::<Outcome<Vec<_>>>()?;
+        let list = inputs.iter().position(|input| input.as_ref().is_some_and(|input| !input.is_tensor()));
+        if let (Some(at), false) = (list, row.takes_lists) {
+            return Err(Fault::model(format!(
+                "input {at} is a sequence or an empty optional, a tensor is needed"
+            )));
+        }
         (row.build)(&mut NodeContext { importer: self, node, version, inputs })
     }
 

@@ -13,6 +13,7 @@ mod file;
 mod fold;
 mod functions;
 mod importer;
+mod inputs;
 mod label;
 mod operand;
 mod order;

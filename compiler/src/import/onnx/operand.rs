@@ -1,4 +1,5 @@
-//! A value of the model during import: data made by an op, a stored constant, or a small integer tensor of dimension expressions.
+//! A value of the model during import: data made by an op, a stored constant, a small integer tensor of dimension expressions, or a
+//! sequence, which is a list of values whose length is known. An optional without a value is one of its own.
 //!
 //! Constants and dimension expressions become ops only when something uses them as data, so that computations on shapes leave
 //! nothing behind.
@@ -26,6 +27,10 @@ pub(crate) enum Origin {
     Constant(Elements),
     /// Dimension expressions.
     Symbolic(Symbolic),
+    /// A sequence.
+    List(Vec<Operand>),
+    /// An optional without a value.
+    Empty,
 }
 
 /// A value of the model during import. Cheap to clone.
@@ -53,6 +58,34 @@ impl Operand {
     /// Stored elements.
     pub(crate) fn constant(elements: Elements) -> Operand {
         Operand::new(elements.ty().clone(), Origin::Constant(elements))
+    }
+
+    /// A sequence. It has no tensor type: rows that do not ask for sequences never see it.
+    pub(crate) fn list(items: Vec<Operand>) -> Operand {
+        Operand::new(TensorType::of(Element::Bool, &[]), Origin::List(items))
+    }
+
+    /// An optional without a value.
+    pub(crate) fn empty() -> Operand {
+        Operand::new(TensorType::of(Element::Bool, &[]), Origin::Empty)
+    }
+
+    /// The items of a sequence.
+    pub(crate) fn as_list(&self) -> Option<&[Operand]> {
+        match &self.0.origin {
+            Origin::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// False for sequences and empty optionals.
+    pub(crate) fn is_tensor(&self) -> bool {
+        !matches!(self.0.origin, Origin::List(_) | Origin::Empty)
+    }
+
+    /// True for an optional without a value.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.0.origin, Origin::Empty)
     }
 
     /// Dimension expressions; all known ones become a stored constant.
@@ -121,7 +154,7 @@ impl Operand {
                 let values = tensor.ints().into_iter().map(Dim::Known).collect();
                 Symbolic::new(ty.element, &tensor.shape, values)
             }
-            Origin::Value(_) => None,
+            Origin::Value(_) | Origin::List(_) | Origin::Empty => None,
         }
     }
 

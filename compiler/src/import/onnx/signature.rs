@@ -5,19 +5,15 @@
 //! ```
 
 use super::fault::Fault;
-use super::importer::{Binding, Importer};
-use super::operand::Operand;
-use super::schema::tensor_shape_proto::dimension;
-use super::schema::{GraphProto, ValueInfoProto, type_proto};
-use super::weights::{RANK_MAX, element_of};
+use super::importer::Importer;
+use super::inputs::import_inputs;
+use super::rows::Form;
+use super::schema::GraphProto;
 use crate::import::Port;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tilewright_ir::attribute::{Attribute, Attributes};
-use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::diagnostic::{Diagnostic, Severity};
 use tilewright_ir::dialects::builtin;
-use tilewright_ir::dim::Dim;
-use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::{OpId, ValueId};
 use tilewright_ir::types::{TensorType, Type};
@@ -27,39 +23,6 @@ const MAIN: &str = "main";
 
 /// Leading words of a state's input name; the output is named `present` in their place.
 const PAST: &[&str] = &["past_key_values.", "past_key_values_", "past.", "past_"];
-
-/// The type of a graph input.
-fn input_type(importer: &mut Importer, input: &ValueInfoProto) -> Result<TensorType, Fault> {
-    let name = input.name.as_deref().unwrap_or_default();
-    let tensor = match input.r#type.as_ref().and_then(|ty| ty.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => tensor,
-        Some(_) => return Err(Fault::unsupported("is no tensor", "only tensors are supported as inputs")),
-        None => return Err(Fault::model("has no type")),
-    };
-    let element = element_of(tensor.elem_type.unwrap_or(0))
-        .map_err(|what| Fault::unsupported(what, "export with another type for this input"))?;
-    let shape = tensor.shape.as_ref().ok_or_else(|| {
-        Fault::unsupported("has no shape", "export with the rank of this input (dimensions may be symbolic)")
-    })?;
-    if shape.dim.len() > RANK_MAX {
-        return Err(Fault::model(format!(
-            "has {} dimensions, at most {RANK_MAX} are supported",
-            shape.dim.len()
-        )));
-    }
-    let mut dims = Vec::new();
-    for (axis, dim) in shape.dim.iter().enumerate() {
-        dims.push(match &dim.value {
-            Some(dimension::Value::DimValue(value)) if *value >= 0 => Dim::Known(*value),
-            Some(dimension::Value::DimParam(text)) if !text.is_empty() => importer.emit.symbols.read(text),
-            Some(dimension::Value::DimValue(value)) if *value < -1 => {
-                return Err(Fault::model(format!("has dimension {value}")));
-            }
-            _ => importer.emit.symbols.open(&format!("{name}_{axis}")),
-        });
-    }
-    Ok(TensorType::new(element, dims))
-}
 
 /// The output that carries the new value of a state, by the input's name.
 fn present_of(input: &str) -> Option<String> {
@@ -90,11 +53,10 @@ pub(crate) fn import_main(
     }
     importer.emit.location = Location::Unknown;
     let (outputs, values) = import_outputs(importer, graph)?;
-    if outputs.len() == graph.output.len() {
-        let (inputs, outputs) = finish(importer, function, inputs, outputs, &values)?;
+    if importer.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Ok((inputs, outputs));
     }
-    Ok((inputs, outputs))
+    finish(importer, function, inputs, outputs, &values)
 }
 
 fn begin(importer: &mut Importer) -> OpId {
@@ -105,67 +67,6 @@ fn begin(importer: &mut Importer) -> OpId {
     module.append(module.body(), function);
     importer.emit.blocks = vec![block];
     function
-}
-
-fn import_inputs(importer: &mut Importer, graph: &GraphProto) -> Result<Vec<Port>, Fault> {
-    let options = importer.options;
-    let stored: BTreeSet<&str> =
-        graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
-    let mut inputs = Vec::new();
-    for input in &graph.input {
-        let name = input.name.as_deref().unwrap_or_default();
-        if stored.contains(name) && !options.keep_default_inputs.contains(name) {
-            continue;
-        }
-        let location = Location::name(name);
-        match input_type(importer, input) {
-            Ok(ty) if options.frozen.contains_key(name) => freeze(importer, name, &ty),
-            Ok(ty) => {
-                let block = importer.emit.block();
-                let value = importer.emit.module.add_argument(block, Type::Tensor(ty.clone()));
-                importer.define(
-                    name,
-                    Binding::Known(Operand::value(value, ty.clone())),
-                    &format!("input '{name}'"),
-                );
-                importer.emit.module.value_mut(value).name = Some(name.into());
-                inputs.push(Port { name: name.into(), ty, state: None });
-            }
-            Err(fault) => {
-                importer.diagnostics.extend(fault.diagnostic(location, &format!("input '{name}'")));
-                importer.define(name, Binding::Failed, &format!("input '{name}'"));
-            }
-        }
-    }
-    importer.define_initializers(graph, &|name| options.keep_default_inputs.contains(name));
-    Ok(inputs)
-}
-
-/// Makes an input the constant that the user says it is.
-fn freeze(importer: &mut Importer, name: &str, ty: &TensorType) {
-    let mut value = importer.options.frozen[name].clone();
-    // Numbers on the command line are one row of i64; they stand for any integer type, and for a vector or a scalar.
-    if value.element == Element::I64 && !ty.element.is_float() {
-        value = value.cast(ty.element);
-    }
-    while value.rank() > ty.rank() && value.shape[0] == 1 {
-        value.shape.remove(0);
-    }
-    let found = value.ty();
-    let fits = |(dim, found): (&Dim, &Dim)| dim.known().is_none_or(|dim| Some(dim) == found.known());
-    let binding = if ty.element == found.element
-        && ty.rank() == found.rank()
-        && ty.shape.iter().zip(&found.shape).all(fits)
-    {
-        Binding::Known(Operand::constant(value.to_elements()))
-    } else {
-        let what = format!("input '{name}' is {ty}, but the value given for it is {found}");
-        importer.diagnostics.push(
-            Diagnostic::error(Location::name(name), what).with_help("give --freeze a value of its type"),
-        );
-        Binding::Failed
-    };
-    importer.define(name, binding, &format!("input '{name}'"));
 }
 
 /// Language models take a mask over past and new tokens whose length is a symbol of its own in many exports. Taking it for the
@@ -192,14 +93,22 @@ fn import_outputs(importer: &mut Importer, graph: &GraphProto) -> Result<(Vec<Po
     let (mut outputs, mut values) = (Vec::new(), Vec::new());
     for output in &graph.output {
         let name: Arc<str> = output.name.as_deref().unwrap_or_default().into();
-        let value = importer.resolve(&name).and_then(|operand| {
+        let made = importer.resolve(&name).and_then(|operand| {
             let operand = operand.ok_or_else(|| Fault::model("has no value"))?;
-            importer.emit.data(&operand)
+            // A sequence is an output for each item, an empty optional is none.
+            Form::parts(&operand)
+                .iter()
+                .map(|part| importer.emit.data(part))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|made| (operand, made))
         });
-        match value {
-            Ok(value) => {
-                outputs.push(Port { name, ty: importer.emit.ty(value).clone(), state: None });
-                values.push(value);
+        match made {
+            Ok((operand, made)) => {
+                for (at, value) in made.into_iter().enumerate() {
+                    let name = if operand.is_tensor() { name.clone() } else { format!("{name}.{at}").into() };
+                    outputs.push(Port { name, ty: importer.emit.ty(value).clone(), state: None });
+                    values.push(value);
+                }
             }
             Err(fault @ Fault::Unify(..)) => return Err(fault),
             Err(fault) => {

@@ -3,7 +3,7 @@
 //! A new operator is one row in `rows/<family>.rs`.
 //!
 //! ```text
-//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .. }
+//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .., takes_lists: false }
 //! ```
 
 use super::context::NodeContext;
@@ -33,11 +33,23 @@ pub(crate) struct Row {
     pub(crate) versions: RangeInclusive<i64>,
     /// Makes it.
     pub(crate) build: Build,
+    /// Whether inputs may be sequences or empty optionals.
+    pub(crate) takes_lists: bool,
 }
 
 /// A standard operator since an opset version.
 pub(crate) const fn since(version: i64, op: &'static str, build: Build) -> Row {
-    Row { domain: "", op, versions: version..=OPSET_MAX, build }
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: false }
+}
+
+/// As [`since`], for an operator whose inputs may be sequences or optionals.
+pub(crate) const fn listing(version: i64, op: &'static str, build: Build) -> Row {
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: true }
+}
+
+/// An operator of another domain, in all its versions.
+pub(crate) const fn of(domain: &'static str, op: &'static str, build: Build) -> Row {
+    Row { domain, op, versions: 1..=i64::MAX, build, takes_lists: false }
 }
 
 /// A standard operator of all versions.
@@ -47,7 +59,7 @@ pub(crate) const fn standard(op: &'static str, build: Build) -> Row {
 
 /// An operator of ONNX Runtime.
 pub(crate) const fn microsoft(op: &'static str, build: Build) -> Row {
-    Row { domain: MICROSOFT, op, versions: 1..=i64::MAX, build }
+    of(MICROSOFT, op, build)
 }
 
 /// One line of the list of operators.

@@ -191,7 +191,7 @@ fn finish(
     let results = &call.module.op(call.op).results;
     let mut all = owned(carried);
     for values in stacks {
-        all.push(stack(values, call.module.ty(results[all.len()]), call.bindings)?);
+        all.push(stack(values, call.module.ty(results[all.len()]), call.bindings())?);
     }
     Ok(all)
 }

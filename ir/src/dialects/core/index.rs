@@ -123,6 +123,19 @@ pub static TOP_K: OpDef = OpDef {
     ..OpDef::DEFAULT
 };
 
+/// The places of true elements.
+pub static NONZERO: OpDef = OpDef {
+    name: "core.nonzero",
+    doc: "result = the indices of the true elements of x (rank 1), ascending, as i64. How many there are is known only when it has run: the \
+          result type is given, [count] with a symbol of its own. numpy.flatnonzero; ONNX NonZero, Compress.",
+    operands: &[value("x", TypeRule::BoolTensor)],
+    results: &[value("result", TypeRule::IntegerTensor)],
+    infer: Infer::Explicit,
+    verify: Some(verify_nonzero),
+    evaluate: Evaluate::With(evaluate_nonzero),
+    ..OpDef::DEFAULT
+};
+
 /// The place of the largest or smallest element of an axis.
 pub static ARG_REDUCE: OpDef = OpDef {
     name: "core.arg_reduce",
@@ -142,6 +155,20 @@ pub static ARG_REDUCE: OpDef = OpDef {
     evaluate: Evaluate::With(evaluate_arg_reduce),
     ..OpDef::DEFAULT
 };
+
+fn verify_nonzero(signature: &Signature) -> Result<(), String> {
+    expect_rank("x", signature.require_tensor(0)?, 1)?;
+    match super::support::requested(signature) {
+        Some(result) if result.element == Element::I64 && result.rank() == 1 => Ok(()),
+        _ => Err("the result type must be given as a vector of i64".into()),
+    }
+}
+
+fn evaluate_nonzero(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let x = call.operand(0);
+    let places: Vec<i64> = (0..x.len()).filter(|at| x.int(*at) != 0).map(|at| at as i64).collect();
+    Ok(vec![from_integers(Element::I64, &[places.len()], places)])
+}
 
 fn infer_gather(signature: &Signature) -> Result<Vec<Type>, String> {
     let (x, indices) = (signature.require_tensor(0)?, signature.require_tensor(1)?);

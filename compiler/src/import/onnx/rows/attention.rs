@@ -247,13 +247,16 @@ fn attention(node: &mut NodeContext) -> Made {
     }
     let y = attend(node, &heads, &rule, mask, None)?;
     let y = if is_flat { join_heads(node, y)? } else { y };
-    if node.wants(3) {
-        return Err(Fault::unsupported(
-            "output 3 (the logits) is not supported",
-            "export the model without it",
-        ));
+    if !node.wants(3) {
+        return node.many(&[y, k, v]);
     }
-    node.many(&[y, k, v])
+    if rule.causal || rule.window >= 0 {
+        let start = first_position(node, lengths, &offset, &s)?;
+        mask = Some(window_mask(node, mask, (&s, &t), start, left, right)?);
+    }
+    let mode = node.int("qk_matmul_output_mode", 0)?;
+    let scores = super::scores::shown(node, &heads, &rule, mask, mode)?;
+    node.many(&[y, k, v, scores])
 }
 
 /// A mask with fewer keys than there are hides the rest.

@@ -6,22 +6,24 @@ use super::super::fault::{Fault, Outcome};
 use super::super::fold;
 use super::super::operand::Operand;
 use super::super::schema::GraphProto;
-use super::super::table::{Row, since, standard};
+use super::super::table::{Row, listing, since};
+use super::lists::{Form, regroup};
 use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{OpId, ValueId};
-use tilewright_ir::types::{Shape, TensorType};
+use tilewright_ir::types::{Shape, TensorType, Type};
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] = &[standard("If", branch), standard("Loop", repeat), since(9, "Scan", scan)];
+pub(super) static ROWS: &[Row] =
+    &[listing(1, "If", branch), listing(1, "Loop", repeat), since(8, "Scan", scan)];
 
 /// How often a loop's body is imported until the shapes of what it carries are stable.
 const ROUNDS_MAX: usize = 4;
 
-/// Imports a subgraph as the next region of an op; gives what it yields.
+/// Imports a subgraph as the next region of an op; gives what it yields, all of them tensors.
 fn region(
     node: &mut NodeContext,
     op: OpId,
@@ -33,6 +35,21 @@ fn region(
     let operands: Vec<Operand> = values.iter().map(|value| node.operand(*value)).collect();
     let outputs = node.importer.subgraph(graph, &operands)?;
     outputs.iter().map(|output| node.data(output)).collect()
+}
+
+/// Imports a branch as the next region of an op; gives what it yields, sequences taken apart, and how to put them together.
+fn branch_region(
+    node: &mut NodeContext,
+    op: OpId,
+    index: usize,
+    graph: &GraphProto,
+) -> Outcome<(Vec<ValueId>, Vec<Form>)> {
+    node.open_region(op, index, &[]);
+    let outputs = node.importer.subgraph(graph, &[])?;
+    let forms = outputs.iter().map(Form::of).collect();
+    let parts: Vec<Operand> = outputs.iter().flat_map(Form::parts).collect();
+    let values = parts.iter().map(|part| node.data(part)).collect::<Outcome<Vec<_>>>()?;
+    Ok((values, forms))
 }
 
 /// A symbol of its own for a dimension that depends on data.
@@ -63,12 +80,21 @@ fn branch(node: &mut NodeContext) -> Made {
         let counts = [then.output.len(), other.output.len()];
         return Err(Fault::model(format!("branches give {counts:?} outputs, expected {count}")));
     }
-    let op = node.begin_region_op(&core::IF, &[condition], Attributes::new(), count);
-    let mut types: Vec<Vec<TensorType>> = Vec::new();
+    // How many values sequences are taken apart into is known after the branches: they are imported into an op without results first.
+    let op = node.begin_region_op(&core::IF, &[condition], Attributes::new(), 0);
+    let (mut types, mut forms): (Vec<Vec<TensorType>>, Vec<Vec<Form>>) = (Vec::new(), Vec::new());
     for (index, graph) in [then, other].into_iter().enumerate() {
-        let values = region(node, op, index, graph, &[])?;
+        let (values, form) = branch_region(node, op, index, graph)?;
         types.push(values.iter().map(|value| node.ty(*value).clone()).collect());
+        forms.push(form);
         node.close_region(&values)?;
+    }
+    if forms[0] != forms[1] {
+        let what = "branches give sequences of other lengths, or only one gives a value";
+        return Err(Fault::unsupported(what, node.way_to_freeze(&node.operand(condition))));
+    }
+    for _ in &types[0] {
+        node.module.add_result(op, Type::tensor(Element::F32, &[]));
     }
     let mut results = Vec::new();
     for (output, (a, b)) in types[0].iter().zip(&types[1]).enumerate() {
@@ -85,7 +111,7 @@ fn branch(node: &mut NodeContext) -> Made {
         results.push(TensorType { element: a.element, shape });
     }
     let values = node.end_region_op(op, &results);
-    node.many(&values)
+    Ok(regroup(node, &forms[0], &values))
 }
 
 fn segments(sizes: &[usize]) -> Attributes {
@@ -96,6 +122,9 @@ fn segments(sizes: &[usize]) -> Attributes {
 /// Body: (iteration, condition, carried..) -> (condition, carried.., scanned..).
 fn repeat(node: &mut NodeContext) -> Made {
     let body = node.graph("body")?;
+    if (2..node.input_count()).any(|at| node.optional(at).is_some_and(|carried| !carried.is_tensor())) {
+        return super::lists::unrolled(node, body);
+    }
     let trip = node.optional_value(0)?.map(|trip| scalar(node, trip)).transpose()?;
     let condition = node.optional_value(1)?.map(|condition| scalar(node, condition)).transpose()?;
     let initial: Vec<ValueId> = (2..node.input_count()).map(|at| node.value(at)).collect::<Outcome<_>>()?;
@@ -121,7 +150,19 @@ fn repeat(node: &mut NodeContext) -> Made {
         let op = node.begin_region_op(&core::LOOP, &operands, sizes.clone(), carried + scanned);
         let mut arguments = vec![TensorType::of(Element::I64, &[]), TensorType::of(Element::Bool, &[])];
         arguments.extend(types.iter().cloned());
-        let mut values = region(node, op, 0, body, &arguments)?;
+        let depth = node.importer.depth();
+        let attempt = region(node, op, 0, body, &arguments);
+        if node.importer.diagnostics.len() > reported
+            && !matches!(attempt, Err(Fault::Unify(..)))
+            && can_unroll(node)
+        {
+            // The body needs values that differ in each iteration: it is imported for each.
+            node.importer.unwind(depth);
+            node.module.erase(op);
+            node.importer.diagnostics.truncate(reported);
+            return super::lists::unrolled(node, body);
+        }
+        let mut values = attempt?;
         values[0] = scalar(node, values[0])?;
         let found: Vec<TensorType> = values[1..].iter().map(|value| node.ty(*value).clone()).collect();
         let runs_on = keeps_on(node, op, values[0]);
@@ -157,6 +198,12 @@ fn repeat(node: &mut NodeContext) -> Made {
         "the shapes of what the loop carries do not settle",
         "give the body values of stable shapes",
     ))
+}
+
+/// True if a loop's count is known and small.
+fn can_unroll(node: &mut NodeContext) -> bool {
+    let count = node.optional(0).and_then(|trip| node.symbolic_of(&trip)).and_then(|trip| trip.known());
+    count.is_some_and(|count| count.first().is_some_and(|count| *count <= super::lists::ROUNDS_MAX))
 }
 
 /// True if the condition that a body yields is its own argument or the constant true.
@@ -197,14 +244,27 @@ fn widened(
     Ok(changed.then_some(types))
 }
 
+/// How the inputs and outputs of a scan lie.
+struct ScanAxes {
+    from: Vec<i64>,
+    reversed: Vec<i64>,
+    to: Vec<i64>,
+    to_reversed: Vec<i64>,
+}
+
 /// Body: (carried.., slices..) -> (carried.., scanned..).
 fn scan(node: &mut NodeContext) -> Made {
     let body = node.graph("body")?;
+    let first = usize::from(node.version < 9);
     let scan_count = usize::try_from(node.required_int("num_scan_inputs")?).unwrap_or(0);
-    let Some(carried) = node.input_count().checked_sub(scan_count).filter(|_| scan_count > 0) else {
-        return Err(Fault::model(format!("{} inputs, {scan_count} of them scanned", node.input_count())));
+    let given = node.input_count().saturating_sub(first);
+    let Some(carried) = given.checked_sub(scan_count).filter(|_| scan_count > 0) else {
+        return Err(Fault::model(format!("{given} inputs, {scan_count} of them scanned")));
     };
-    let operands: Vec<ValueId> = (0..node.input_count()).map(|at| node.value(at)).collect::<Outcome<_>>()?;
+    let Some(scanned) = body.output.len().checked_sub(carried) else {
+        let outputs = body.output.len();
+        return Err(Fault::model(format!("the body gives {outputs} outputs for {carried} carried values")));
+    };
     let list = |name: &str, count: usize| -> Outcome<Vec<i64>> {
         let list = node.ints_attribute(name)?.map_or(vec![0; count], <[i64]>::to_vec);
         if list.len() == count {
@@ -213,20 +273,71 @@ fn scan(node: &mut NodeContext) -> Made {
             Err(Fault::model(format!("attribute '{name}' must have {count} entries")))
         }
     };
-    let (axes, reverse) = (list("scan_input_axes", scan_count)?, list("scan_input_directions", scan_count)?);
-    let Some(scanned) = body.output.len().checked_sub(carried) else {
-        return Err(Fault::model(format!(
-            "the body gives {} outputs for {carried} carried values",
-            body.output.len()
-        )));
+    let directions = if first == 1 { "directions" } else { "scan_input_directions" };
+    let axes = ScanAxes {
+        from: list("scan_input_axes", scan_count)?,
+        reversed: list(directions, scan_count)?,
+        to: list("scan_output_axes", scanned)?,
+        to_reversed: list("scan_output_directions", scanned)?,
     };
-    let (out_axes, out_reverse) =
-        (list("scan_output_axes", scanned)?, list("scan_output_directions", scanned)?);
+    let operands: Vec<ValueId> = (first..first + given).map(|at| node.value(at)).collect::<Outcome<_>>()?;
+    let values = if first == 1 {
+        scan_batches(node, carried, &operands, &axes)?
+    } else {
+        scan_once(node, carried, &operands, &axes)?
+    };
+    node.many(&values)
+}
+
+/// Before opset 9 all values have a batch dimension in front; each batch is scanned on its own.
+fn scan_batches(
+    node: &mut NodeContext,
+    carried: usize,
+    operands: &[ValueId],
+    axes: &ScanAxes,
+) -> Outcome<Vec<ValueId>> {
+    if node.optional(0).is_some() {
+        let help = "convert the model to opset 9";
+        return Err(Fault::unsupported("sequences of different lengths are not supported", help));
+    }
+    let batch = node.dim(operands[0], 0)?;
+    let count = batch.known().filter(|count| (1..=super::lists::ROUNDS_MAX).contains(count));
+    let count = count.ok_or_else(|| {
+        Fault::unsupported(
+            format!("a known number of batches is needed, found {batch}"),
+            "convert the model to opset 9",
+        )
+    })?;
+    let mut lists: Vec<Vec<ValueId>> = Vec::new();
+    for at in 0..count {
+        let mut parts = Vec::new();
+        for value in operands {
+            let part = node.slice_axis(*value, 0, &Dim::Known(at), &Dim::Known(1))?;
+            let shape = node.shape(part);
+            parts.push(node.reshape(part, &shape[1..])?);
+        }
+        let made = scan_once(node, carried, &parts, axes)?;
+        lists.resize(made.len(), Vec::new());
+        for (list, value) in lists.iter_mut().zip(made) {
+            let shape = [&[Dim::Known(1)], node.shape(value).as_slice()].concat();
+            list.push(node.reshape(value, &shape)?);
+        }
+    }
+    lists.iter().map(|list| node.concat(list, 0)).collect()
+}
+
+fn scan_once(
+    node: &mut NodeContext,
+    carried: usize,
+    operands: &[ValueId],
+    axes: &ScanAxes,
+) -> Outcome<Vec<ValueId>> {
+    let body = node.graph("body")?;
     let mut arguments: Vec<TensorType> =
         operands[..carried].iter().map(|value| node.ty(*value).clone()).collect();
     let mut length = None;
     let mut plain_axes = Vec::new();
-    for (value, axis) in operands[carried..].iter().zip(&axes) {
+    for (value, axis) in operands[carried..].iter().zip(&axes.from) {
         let mut ty = node.ty(*value).clone();
         let axis = axis_of(*axis, ty.rank())?;
         let dim = ty.shape.remove(axis);
@@ -241,9 +352,10 @@ fn scan(node: &mut NodeContext) -> Made {
     let attributes = Attributes::from([
         ("carried_count".into(), carried.into()),
         ("axes".into(), plain_axes.into()),
-        ("reverse".into(), reverse.into()),
+        ("reverse".into(), axes.reversed.clone().into()),
     ]);
-    let op = node.begin_region_op(&core::SCAN, &operands, attributes, carried + scanned);
+    let scanned = axes.to.len();
+    let op = node.begin_region_op(&core::SCAN, operands, attributes, carried + scanned);
     let values = region(node, op, 0, body, &arguments)?;
     let found: Vec<TensorType> = values.iter().map(|value| node.ty(*value).clone()).collect();
     for (at, (before, after)) in arguments[..carried].iter().zip(&found).enumerate() {
@@ -263,10 +375,10 @@ fn scan(node: &mut NodeContext) -> Made {
     }
     let mut values = node.end_region_op(op, &results);
     for at in 0..scanned {
-        values[carried + at] =
-            placed(node, values[carried + at], out_axes[at], out_reverse[at] != 0, &length)?;
+        let is_reversed = axes.to_reversed[at] != 0;
+        values[carried + at] = placed(node, values[carried + at], axes.to[at], is_reversed, &length)?;
     }
-    node.many(&values)
+    Ok(values)
 }
 
 /// A stacked result with its new axis where it is asked for, last first when reversed.

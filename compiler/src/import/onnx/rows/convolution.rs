@@ -233,8 +233,8 @@ fn pool(node: &mut NodeContext, function: &'static str) -> Made {
         }
         window.high.iter_mut().zip(extra).for_each(|(high, extra)| *high += extra);
     }
-    if node.int("storage_order", 0)? != 0 && node.wants(1) {
-        return Err(Fault::unsupported("column-major indices are not supported", "use storage_order 0"));
+    if node.wants(1) {
+        return super::pooling::max_pool_with_indices(node, x, kernel, &window);
     }
     let y = node.make(&core::POOL, |op| {
         op.operand(x)
@@ -263,7 +263,7 @@ fn padded(node: &mut NodeContext, x: ValueId, window: &Window) -> Outcome<ValueI
 }
 
 /// Padding that `ceil_mode` adds, so that a last partial window counts; it must begin inside the input or its low padding.
-fn ceil_padding(dim: &Dim, kernel: i64, window: &Window, axis: usize) -> Outcome<i64> {
+pub(super) fn ceil_padding(dim: &Dim, kernel: i64, window: &Window, axis: usize) -> Outcome<i64> {
     let dim = small(dim).ok_or_else(|| {
         Fault::unsupported(
             format!("'ceil_mode' needs a known dimension, found {dim}"),

@@ -5,7 +5,7 @@ use super::super::fault::{Fault, Outcome};
 use super::super::fold;
 use super::super::operand::Operand;
 use super::super::symbolic::{Binary, Symbolic};
-use super::super::table::{Row, microsoft, since, standard};
+use super::super::table::{Row, listing, microsoft, since, standard};
 use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
@@ -49,7 +49,7 @@ pub(super) static ROWS: &[Row] = &[
     since(12, "GreaterOrEqual", |node| compare(node, Binary::GreaterOrEqual, "ge")),
     standard("HardSigmoid", hard_sigmoid),
     since(14, "HardSwish", hard_swish),
-    standard("Identity", |node| Ok(vec![node.input(0)?])),
+    listing(1, "Identity", |node| Ok(vec![node.input(0)?])),
     since(10, "IsInf", is_inf),
     since(9, "IsNaN", |node| unary(node, &core::IS_NAN)),
     standard("LeakyRelu", |node| with_alpha(node, &core::LEAKY_RELU, 0.01)),
@@ -81,6 +81,7 @@ pub(super) static ROWS: &[Row] = &[
     standard("Sqrt", |node| unary(node, &core::SQRT)),
     standard("Sub", |node| arithmetic(node, Binary::Sub, &core::SUB)),
     standard("Sum", |node| variadic(node, Binary::Add, &core::ADD)),
+    since(28, "SwiGLU", swiglu),
     since(24, "Swish", swish),
     standard("Tan", |node| math(node, "tan")),
     standard("Tanh", |node| unary(node, &core::TANH)),
@@ -208,7 +209,11 @@ fn cast_to(node: &mut NodeContext, element: Element) -> Made {
     if let Some(result) = input.as_symbolic().and_then(|symbolic| symbolic.cast(element)) {
         return Ok(vec![Operand::symbolic(result)]);
     }
-    let x = node.value(0)?;
+    let mut x = node.value(0)?;
+    // Integers of less than a byte take the low bits of a wider one.
+    if node.element(x).is_float() && element.is_integer() && element.bits() < 8 {
+        x = node.cast(x, Element::I32)?;
+    }
     let ty = node.ty(x).with_element(element);
     let saturates = node.flag("saturate", true)?;
     let rounding = node.text("round_mode", "up")?;
@@ -405,6 +410,14 @@ fn swish(node: &mut NodeContext) -> Made {
         let gate = node.unary(&core::SIGMOID, scaled)?;
         node.mul(x, gate)?
     };
+    node.one(y)
+}
+
+fn swiglu(node: &mut NodeContext) -> Made {
+    let gate = swish(node)?;
+    let gate = node.data(&gate[0])?;
+    let x = node.value(1)?;
+    let y = node.mul(gate, x)?;
     node.one(y)
 }
 

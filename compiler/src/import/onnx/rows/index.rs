@@ -84,8 +84,12 @@ fn scatter_nd(node: &mut NodeContext) -> Made {
 /// values[1] where index == position along a new axis, else values[0]; negative indices count from the end.
 fn one_hot(node: &mut NodeContext) -> Made {
     let (indices, values) = (node.value(0)?, node.value(2)?);
-    let depth = node.dims(1)?;
-    let depth = depth.values.first().cloned().ok_or_else(|| Fault::model("input 1 (depth) is empty"))?;
+    let depth = if node.input(1)?.element().is_float() {
+        node.known_tensor(1)?.ints().first().copied().map(Dim::Known)
+    } else {
+        node.dims(1)?.values.first().cloned()
+    };
+    let depth = depth.ok_or_else(|| Fault::model("input 1 (depth) is empty"))?;
     let rank = node.rank(indices) + 1;
     let axis = axis_of(node.int("axis", -1)?, rank)?;
     let indices = if node.element(indices).is_float() { node.cast(indices, Element::I64)? } else { indices };

@@ -9,6 +9,7 @@ use super::microsoft::rounded_in_blocks;
 use std::collections::BTreeSet;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
+use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
 
 type Made = Outcome<Vec<Operand>>;
@@ -143,14 +144,7 @@ fn einsum(node: &mut NodeContext) -> Made {
         let value = node.value(at)?;
         let labels = labels(text, Some(node.rank(value)), 0)?;
         ellipsis = ellipsis.max(labels.iter().filter(|label| matches!(label, Label::Ellipsis(_))).count());
-        let unique: BTreeSet<&Label> = labels.iter().collect();
-        if unique.len() != labels.len() {
-            return Err(Fault::unsupported(
-                format!("equation '{equation}' takes a diagonal"),
-                "use Gather or a mask instead",
-            ));
-        }
-        terms.push(Term { value, labels });
+        terms.push(diagonal(node, Term { value, labels })?);
     }
     let output = match &right {
         Some(right) => labels(right, None, ellipsis)?,
@@ -173,6 +167,26 @@ fn einsum(node: &mut NodeContext) -> Made {
     }
     let y = arrange(node, &so_far, &output)?;
     node.one(y)
+}
+
+/// A term that names an axis twice, with the elements alone whose coordinates on both are equal.
+fn diagonal(node: &mut NodeContext, mut term: Term) -> Outcome<Term> {
+    while let Some((first, second)) = (0..term.labels.len()).find_map(|at| {
+        let again = term.labels[at + 1..].iter().position(|label| *label == term.labels[at])?;
+        Some((at, at + 1 + again))
+    }) {
+        let shape = node.shape(term.value);
+        node.equate("an axis that is named twice has two lengths", &shape[first], &shape[second])?;
+        let rows = node.iota(Element::I64, &shape, first)?;
+        let columns = node.iota(Element::I64, &shape, second)?;
+        let is_same = node.compare("eq", rows, columns)?;
+        let zero = node.scalar_like(term.value, 0.0)?;
+        let kept = node.select(is_same, term.value, zero)?;
+        let value = node.reduce(&core::REDUCE_SUM, kept, &[second], false)?;
+        term.labels.remove(second);
+        term.value = value;
+    }
+    Ok(term)
 }
 
 /// Labels of the output when the equation leaves it out: the ellipsis, then letters that occur once, sorted.

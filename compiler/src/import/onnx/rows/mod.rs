@@ -1,36 +1,63 @@
 //! What each operator becomes, by family. Add an operator as one row in the family that it belongs to.
 
+mod arrays;
 mod attention;
 mod control;
 mod convolution;
 mod elementwise;
 mod index;
 mod integer;
+mod learned;
 mod linear;
+mod lists;
+mod loss;
 mod microsoft;
 mod movement;
 mod normalization;
+mod pooling;
 mod quantization;
+mod random;
 mod recurrent;
 mod reduction;
+mod resize;
+mod sampling;
+mod scores;
+mod selection;
 mod sizes;
+mod spectral;
+mod training;
+mod trees;
 
 use super::table::Row;
+pub(super) use lists::Form;
 
 /// All rows.
 pub(crate) static FAMILIES: &[&[Row]] = &[
+    arrays::ROWS,
     attention::ROWS,
     control::ROWS,
     convolution::ROWS,
     elementwise::ROWS,
     index::ROWS,
     integer::ROWS,
+    learned::ROWS,
     linear::ROWS,
+    lists::ROWS,
+    loss::ROWS,
     microsoft::ROWS,
     movement::ROWS,
     normalization::ROWS,
+    pooling::ROWS,
     quantization::ROWS,
+    random::ROWS,
     recurrent::ROWS,
     reduction::ROWS,
+    resize::ROWS,
+    sampling::ROWS,
+    scores::ROWS,
+    selection::ROWS,
     sizes::ROWS,
+    spectral::ROWS,
+    training::ROWS,
+    trees::ROWS,
 ];

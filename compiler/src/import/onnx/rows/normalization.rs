@@ -38,8 +38,17 @@ fn dropout(node: &mut NodeContext) -> Made {
         Some(_) => node.known_tensor(2)?.ints().first().is_some_and(|value| *value != 0),
         None => false,
     };
-    if training {
-        return Err(Fault::unsupported("training mode is not supported", "export the model for inference"));
+    let ratio = match node.optional(1) {
+        Some(_) if training => node.known_tensor(1)?.floats().first().copied().unwrap_or(0.5),
+        _ => node.float("ratio", 0.5)?,
+    };
+    if training && ratio != 0.0 {
+        let x = node.value(0)?;
+        let kept = super::random::kept(node, &node.shape(x), ratio)?;
+        let scaled = node.scale(x, 1.0 / (1.0 - ratio))?;
+        let flags = node.cast_like(kept, x)?;
+        let y = node.mul(scaled, flags)?;
+        return node.many(&[y, kept]);
     }
     let x = node.input(0)?;
     if !node.wants(1) {
@@ -179,7 +188,7 @@ fn skip_normalization(node: &mut NodeContext, is_rms: bool) -> Made {
 }
 
 /// A vector over channels, shaped to broadcast with `[n, c, spatial..]`.
-fn per_channel(node: &mut NodeContext, value: ValueId, rank: usize) -> Outcome<ValueId> {
+pub(super) fn per_channel(node: &mut NodeContext, value: ValueId, rank: usize) -> Outcome<ValueId> {
     if node.rank(value) != 1 {
         return Err(Fault::model(format!("one value per channel is needed, found {}", node.ty(value))));
     }
@@ -190,12 +199,23 @@ fn per_channel(node: &mut NodeContext, value: ValueId, rank: usize) -> Outcome<V
 
 /// x * factor + offset with factor = scale / sqrt(variance + epsilon), offset = bias - mean * factor: both from constants.
 fn batch_normalization(node: &mut NodeContext) -> Made {
-    if node.flag("training_mode", false)? {
-        return Err(Fault::unsupported("training mode is not supported", "export the model for inference"));
-    }
     let x = node.value(0)?;
     let epsilon = node.float("epsilon", 1e-5)?;
-    let (scale, bias, mean, variance) = (node.value(1)?, node.value(2)?, node.value(3)?, node.value(4)?);
+    let (scale, bias) = (node.value(1)?, node.value(2)?);
+    let (mut mean, mut variance) = (node.value(3)?, node.value(4)?);
+    let mut running = None;
+    if node.flag("training_mode", false)? {
+        let momentum = node.float("momentum", 0.9)?;
+        let of_batch = batch_statistics(node, x)?;
+        let mut next = Vec::new();
+        for (old, new) in [(mean, of_batch.0), (variance, of_batch.1)] {
+            let new = node.cast_like(new, old)?;
+            let (old, new) = (node.scale(old, momentum)?, node.scale(new, 1.0 - momentum)?);
+            next.push(node.add(old, new)?);
+        }
+        (mean, variance) = (node.cast_like(of_batch.0, mean)?, node.cast_like(of_batch.1, variance)?);
+        running = Some(next);
+    }
     let epsilon = node.scalar_like(variance, epsilon)?;
     let sum = node.add(variance, epsilon)?;
     let inverse = node.unary(&core::RSQRT, sum)?;
@@ -207,7 +227,21 @@ fn batch_normalization(node: &mut NodeContext) -> Made {
     let (factor, offset) = (per_channel(node, factor, rank)?, per_channel(node, offset, rank)?);
     let y = node.mul(x, factor)?;
     let y = node.add(y, offset)?;
-    node.one(y)
+    match running {
+        Some(running) => node.many(&[y, running[0], running[1]]),
+        None => node.one(y),
+    }
+}
+
+/// Mean and variance of each channel of `[n, c, ..]`.
+fn batch_statistics(node: &mut NodeContext, x: ValueId) -> Outcome<(ValueId, ValueId)> {
+    let axes: Vec<usize> = (0..node.rank(x)).filter(|axis| *axis != 1).collect();
+    let mean = node.reduce(&core::REDUCE_MEAN, x, &axes, true)?;
+    let centered = node.sub(x, mean)?;
+    let squared = node.mul(centered, centered)?;
+    let variance = node.reduce(&core::REDUCE_MEAN, squared, &axes, false)?;
+    let mean = node.reduce(&core::REDUCE_MEAN, x, &axes, false)?;
+    Ok((mean, variance))
 }
 
 /// (x - mean) / sqrt(variance + epsilon) over axes; the mean; 1 / sqrt(variance + epsilon).

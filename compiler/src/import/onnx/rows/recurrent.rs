@@ -60,6 +60,10 @@ struct Direction {
     hidden: ValueId,
     /// First cell state `[b, h]`.
     cell: ValueId,
+    /// What the gates input, output and forget see of the cell state: `[3 h]`.
+    peephole: Option<ValueId>,
+    /// Which steps are inside of the sequences, `[s, b, 1]`; all when there is none.
+    is_inside: Option<ValueId>,
 }
 
 fn refuse(node: &NodeContext, cell: Cell, directions: usize) -> Outcome<()> {
@@ -76,9 +80,6 @@ fn refuse(node: &NodeContext, cell: Cell, directions: usize) -> Outcome<()> {
     }
     if node.int("input_forget", 0)? != 0 {
         return no("input_forget");
-    }
-    if cell == Cell::Lstm && node.optional(7).is_some() {
-        return no("a peephole");
     }
     Ok(())
 }
@@ -101,20 +102,10 @@ fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
         x = node.transpose(x, &[1, 0, 2])?;
     }
     let (length, batch) = (node.dim(x, 0)?, node.dim(x, 1)?);
-    if let Some(lengths) = node.optional(4) {
-        let known = super::super::fold::constant(&node.module, &lengths);
-        let is_full =
-            known.zip(length.known()).is_some_and(|(found, s)| found.ints().iter().all(|value| *value == s));
-        if !is_full {
-            return Err(Fault::unsupported(
-                "sequences of different lengths are not supported",
-                "export without sequence_lens",
-            ));
-        }
-    }
+    let is_inside = inside(node, &length, &batch)?;
     let (mut outputs, mut hiddens, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for (index, backwards) in is_reverse.iter().enumerate() {
-        let parts = direction_parts(node, cell, x, index, is_batch_first, &batch)?;
+        let parts = Direction { is_inside, ..direction_parts(node, cell, x, index, is_batch_first, &batch)? };
         let [hidden, last, mut all] = run(node, cell, &parts, *backwards)?;
         if *backwards {
             all = reverse(node, all, 0, &length)?;
@@ -135,6 +126,29 @@ fn recurrent(node: &mut NodeContext, cell: Cell) -> Made {
     }
     let results = [all, hidden, last];
     node.many(if cell == Cell::Lstm { &results } else { &results[..2] })
+}
+
+/// Which steps are inside of the sequences, `[s, b, 1]`; `None` when all are.
+fn inside(node: &mut NodeContext, length: &Dim, batch: &Dim) -> Outcome<Option<ValueId>> {
+    let Some(lengths) = node.optional(4) else { return Ok(None) };
+    let known = super::super::fold::constant(&node.module, &lengths);
+    if known.zip(length.known()).is_some_and(|(found, s)| found.ints().iter().all(|value| *value == s)) {
+        return Ok(None);
+    }
+    let lengths = node.data(&lengths)?;
+    let one = Dim::Known(1);
+    let lengths = node.reshape(lengths, &[one.clone(), batch.clone(), one.clone()])?;
+    let element = node.element(lengths);
+    let steps = node.iota(element, &[length.clone(), one.clone(), one], 0)?;
+    node.compare("lt", steps, lengths).map(Some)
+}
+
+/// A new value inside of a sequence, an old one behind its end.
+fn held(node: &mut NodeContext, is_inside: Option<ValueId>, new: ValueId, old: ValueId) -> Outcome<ValueId> {
+    match is_inside {
+        Some(is_inside) => node.select(is_inside, new, old),
+        None => Ok(new),
+    }
 }
 
 /// Part `index` of the leading axis, that axis dropped.
@@ -185,7 +199,11 @@ fn direction_parts(
     };
     let hidden = start(node, 5)?;
     let state = if cell == Cell::Lstm { start(node, 6)? } else { hidden };
-    Ok(Direction { contribution, recurrent, bias, hidden, cell: state })
+    let peephole = match node.optional_value(7)? {
+        Some(peephole) if cell == Cell::Lstm => Some(part(node, peephole, index)?),
+        _ => None,
+    };
+    Ok(Direction { contribution, recurrent, bias, hidden, cell: state, peephole, is_inside: None })
 }
 
 /// The scan over one direction: last hidden state, last cell state, all hidden states `[s, b, h]`.
@@ -197,14 +215,19 @@ fn run(node: &mut NodeContext, cell: Cell, parts: &Direction, backwards: bool) -
     }
     let carried = operands.len();
     operands.push(parts.contribution);
+    operands.extend(parts.is_inside);
+    let scanned = operands.len() - carried;
     let attributes = Attributes::from([
         ("carried_count".into(), carried.into()),
-        ("axes".into(), vec![0i64].into()),
-        ("reverse".into(), vec![i64::from(backwards)].into()),
+        ("axes".into(), vec![0i64; scanned].into()),
+        ("reverse".into(), vec![i64::from(backwards); scanned].into()),
     ]);
     let op = node.begin_region_op(&core::SCAN, &operands, attributes, carried + 1);
     let mut arguments: Vec<TensorType> = operands.iter().map(|value| node.ty(*value).clone()).collect();
     let length = arguments[carried].shape.remove(0);
+    if let Some(flags) = arguments.get_mut(carried + 1) {
+        flags.shape.remove(0);
+    }
     let values = node.open_region(op, 0, &arguments);
     let from_input = values[carried];
     let (hidden, state) = match cell {
@@ -215,7 +238,13 @@ fn run(node: &mut NodeContext, cell: Cell, parts: &Direction, backwards: bool) -
             (node.unary(&core::TANH, sum)?, values[0])
         }
     };
-    let yielded: &[ValueId] = if is_lstm { &[hidden, state, hidden] } else { &[hidden, hidden] };
+    // Behind its end a sequence keeps its state and shows zeros.
+    let is_inside = values.get(carried + 1).copied();
+    let zero = node.scalar_like(hidden, 0.0)?;
+    let shown = held(node, is_inside, hidden, zero)?;
+    let hidden = held(node, is_inside, hidden, values[0])?;
+    let state = if is_lstm { held(node, is_inside, state, values[1])? } else { state };
+    let yielded: &[ValueId] = if is_lstm { &[hidden, state, shown] } else { &[hidden, shown] };
     let mut results: Vec<TensorType> = yielded.iter().map(|value| node.ty(*value).clone()).collect();
     node.close_region(yielded)?;
     if let Some(last) = results.last_mut() {
@@ -265,13 +294,22 @@ fn lstm(
 ) -> Outcome<(ValueId, ValueId)> {
     let size = node.dim(hidden, 1)?;
     let gates = with_recurrent(node, parts, from_input, hidden)?;
-    let input = gate(node, gates, 0, &size, Some(&core::SIGMOID))?;
-    let output = gate(node, gates, 1, &size, Some(&core::SIGMOID))?;
-    let forget = gate(node, gates, 2, &size, Some(&core::SIGMOID))?;
+    let looked = |node: &mut NodeContext, index: i64, cell: ValueId| -> Outcome<ValueId> {
+        let mut x = gate(node, gates, index, &size, None)?;
+        if let Some(peephole) = parts.peephole {
+            let weight = node.slice_axis(peephole, 0, &(&size * &Dim::Known(index)), &size)?;
+            let seen = node.mul(weight, cell)?;
+            x = node.add(x, seen)?;
+        }
+        node.unary(&core::SIGMOID, x)
+    };
+    let (input, forget) = (looked(node, 0, cell)?, looked(node, 2, cell)?);
     let new = gate(node, gates, 3, &size, Some(&core::TANH))?;
     let kept = node.mul(forget, cell)?;
     let added = node.mul(input, new)?;
     let cell = node.add(kept, added)?;
+    // The output gate sees the new state.
+    let output = looked(node, 1, cell)?;
     let shown = node.unary(&core::TANH, cell)?;
     Ok((node.mul(output, shown)?, cell))
 }

@@ -3,7 +3,7 @@
 use super::super::context::NodeContext;
 use super::super::dims;
 use super::super::fault::{Fault, Outcome};
-use super::super::operand::Operand;
+use super::super::operand::{Operand, Origin};
 use super::super::symbolic::{ELEMENTS_MAX, Symbolic};
 use super::super::table::{Row, since, standard};
 use tilewright_ir::dialects::core;
@@ -155,10 +155,20 @@ fn range(node: &mut NodeContext) -> Made {
         }
         return ramp(node, element, length);
     }
+    if let Some(given) = (0..3).find_map(|at| node.optional(at).filter(|operand| is_input(node, operand))) {
+        let what = "the length of the range must be known, but follows from an input";
+        return Err(Fault::unsupported(what, node.way_to_freeze(&given)));
+    }
     // The length depends on data: a symbol of its own stands for it.
     let name = node.node.output.first().cloned().unwrap_or_default();
     let length = node.symbols.open(&name);
     ramp(node, element, length)
+}
+
+/// True if a value is an input of the model as it is.
+fn is_input(node: &NodeContext, operand: &Operand) -> bool {
+    let Origin::Value(value) = operand.origin() else { return false };
+    matches!(node.module.value(*value).source, tilewright_ir::module::Source::Argument(..))
 }
 
 /// max(ceil((limit - start) / step), 0).
