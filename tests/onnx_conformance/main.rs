@@ -6,6 +6,8 @@
 //! | `TILEWRIGHT_CONFORMANCE=TEXT` | runs the cases whose name contains it and prints each verdict |
 
 mod cases;
+#[cfg(test)]
+mod casts;
 mod run;
 mod waivers;
 
@@ -108,6 +110,22 @@ fn host_ops(verdicts: &Verdicts) -> String {
     })
 }
 
+/// What runs on the host in node cases that agree, each op with its reasons, types left out. A new line is an op that an engine does
+/// not take any more.
+fn fallbacks(verdicts: &Verdicts) -> String {
+    let mut lines = std::collections::BTreeSet::new();
+    let cases = verdicts.iter().filter(|(case, both)| case.suite == "node" && both[1].problem.is_none());
+    for (op, reason) in cases.flat_map(|(_, both)| &both[1].on_host) {
+        let (start, end) = (reason.find("tensor<"), reason.rfind('>'));
+        let reason = match start.zip(end) {
+            Some((start, end)) => format!("{}a tensor{}", &reason[..start], &reason[end + 1..]),
+            None => reason.clone(),
+        };
+        lines.insert(format!("{op}: {reason}\n"));
+    }
+    lines.into_iter().collect()
+}
+
 /// Compares with the list of waivers; gives what must be changed.
 fn check(verdicts: &Verdicts) -> Vec<String> {
     let bless = std::env::var_os("TILEWRIGHT_BLESS_WAIVERS").is_some();
@@ -166,6 +184,9 @@ fn the_suite_agrees_but_for_the_waivers() {
         return;
     }
     print!("{}", figures(&verdicts));
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "." }, {
+        insta::assert_snapshot!("host_fallbacks", fallbacks(&verdicts));
+    });
     let problems = check(&verdicts);
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

@@ -32,13 +32,15 @@ pub(crate) fn values(element: Element, dims: &[usize], numbers: &[f64]) -> Value
     tensor
 }
 
-/// A row-major tensor of seeded values: small integers for integer elements, else uniform in -1..1.
+/// A row-major tensor of seeded values: small integers for integer elements, else uniform in -1..1 (powers of two: 0.25..1.25).
 pub(crate) fn random(element: Element, dims: &[usize], seed: u64) -> Values {
     let mut random = Random::new(seed);
     let range = element.integer_range().map(|(low, high)| (low.max(-100) as f64, high.min(100) as f64));
     let numbers: Vec<f64> = (0..dims.iter().product())
         .map(|_| match range {
             Some((low, high)) => (low + random.next_f64() * (high - low)).round(),
+            // A power of two is positive.
+            None if element == Element::F8E8M0 => random.next_f64() + 0.25,
             None => random.next_f64() * 2.0 - 1.0,
         })
         .collect();

@@ -10,7 +10,8 @@ use super::dims::{self, Equate, Symbols};
 use super::fault::{Fault, Outcome};
 use super::operand::{Operand, Origin};
 use super::symbolic::Symbolic;
-use tilewright_ir::attribute::Attributes;
+use std::sync::Arc;
+use tilewright_ir::attribute::{Attributes, Elements, Resource};
 use tilewright_ir::builder::{Builder, OpBuilder};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
@@ -162,7 +163,13 @@ impl Emitter {
 
     /// A constant from a tensor.
     pub(crate) fn tensor(&mut self, tensor: &Tensor) -> Outcome<ValueId> {
-        let elements = tensor.to_elements();
+        let elements = if tensor.len() > super::weights::DENSE_MAX {
+            let name = self.location.to_string();
+            let name = name.trim_matches('"');
+            Elements::Resource(Arc::new(Resource::new(name, tensor.ty(), tensor.to_bytes().into())))
+        } else {
+            tensor.to_elements()
+        };
         self.make(&core::CONSTANT, |op| op.attribute("value", elements))
     }
 

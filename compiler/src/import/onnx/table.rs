@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use tilewright_ir::registry::edit_distance;
 
 /// The oldest opset version that is taken.
-pub const OPSET_MIN: i64 = 7;
+pub const OPSET_MIN: i64 = 1;
 /// The newest opset version that is taken.
 pub const OPSET_MAX: i64 = 28;
 /// The domain of ONNX Runtime's own operators.

@@ -15,7 +15,7 @@ use tilewright_ir::element::Element;
 use tilewright_ir::types::TensorType;
 
 /// Constants of at most this many elements are kept in place.
-const DENSE_MAX: usize = 64;
+pub(crate) const DENSE_MAX: usize = 64;
 /// The most dimensions that a tensor may have.
 pub(crate) const RANK_MAX: usize = 64;
 
