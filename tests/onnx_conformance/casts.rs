@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use tilewright_ir::element::Element as E;
 use tilewright_ir::number;
 use tilewright_ir::tensor::Tensor;
+use tilewright_runtime::commands::Rounding;
 use tilewright_runtime::element::Element;
-use tilewright_runtime::functions::Rounding;
 use tilewright_runtime::kernels::small_float;
 
 const FORMATS: [(E, Element); 5] = [

@@ -32,7 +32,7 @@ fn each(
     rule: fn(&mut NodeContext, Step, &[ValueId]) -> Outcome<Vec<ValueId>>,
 ) -> Made {
     let given = node.input_count().saturating_sub(2);
-    if given == 0 || given % inputs != 0 {
+    if given == 0 || !given.is_multiple_of(inputs) {
         return Err(Fault::model(format!(
             "{given} tensors, gradients and states: {inputs} of each tensor are needed"
         )));
