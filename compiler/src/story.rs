@@ -121,9 +121,6 @@ impl<'a> Story<'a> {
         say: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Summary, GenerateError> {
         let start = Instant::now();
-        if cached == 0 {
-            model.reset();
-        }
         let mut generation = Generation::resume(model, cached, prompt, self.settings)?;
         let prompt = start.elapsed();
         if let Some(constraint) = self.constraint {

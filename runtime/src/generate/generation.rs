@@ -136,7 +136,7 @@ pub struct Generation<'m, M: TokenModel> {
 }
 
 impl<'m, M: TokenModel> Generation<'m, M> {
-    /// Resets the model and runs the prompt in chunks.
+    /// Makes the model forget everything and runs the prompt in chunks.
     ///
     /// # Errors
     /// When the prompt is empty or does not fit, or the model fails.
@@ -145,7 +145,6 @@ impl<'m, M: TokenModel> Generation<'m, M> {
         prompt: &[u32],
         settings: Settings,
     ) -> Result<Generation<'m, M>, GenerateError> {
-        model.reset();
         Generation::resume(model, 0, prompt, settings)
     }
 
@@ -349,7 +348,13 @@ impl<'m, M: TokenModel> Generation<'m, M> {
         if !constraint.restrict(&mut allowed, left, &self.settings.stop_tokens) {
             return Err(GenerateError::NothingAllowed);
         }
-        self.sampler.distribution(&allowed).map(Some).ok_or(GenerateError::Logits)
+        let found = self.sampler.distribution(&allowed).ok_or(GenerateError::Logits)?;
+        // Where biases and cuts leave nothing that is allowed, the sampler falls back on what is not.
+        let is_allowed = |one: &(u32, f64)| allowed[one.0 as usize] != f32::NEG_INFINITY;
+        if found.candidates().iter().all(is_allowed) {
+            return Ok(Some(found));
+        }
+        Err(GenerateError::NothingAllowed)
     }
 
     fn choose(&mut self, logits: &[f32]) -> Result<(), GenerateError> {

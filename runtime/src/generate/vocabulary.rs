@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Masks that are kept at most; then all are forgotten.
-const MASKS_MAX: usize = 256;
+const MASKS_MAX: usize = 32;
 
 /// A node of the trie, in depth-first order.
 #[derive(Clone, Debug)]
@@ -92,12 +92,8 @@ impl Vocabulary {
     }
 }
 
-/// Tokens that may come next, and the most bytes that one of them leaves to be written.
-#[derive(Clone, Debug)]
-struct Mask {
-    tokens: Vec<u32>,
-    left_max: u64,
-}
+/// Tokens that may come next, ascending, each with the bytes that it leaves to be written at least.
+type Mask = Arc<[(u32, u32)]>;
 
 /// A text of a grammar's form, in tokens.
 #[derive(Debug)]
@@ -105,7 +101,7 @@ pub struct GrammarConstraint {
     machine: Machine,
     state: State,
     vocabulary: Arc<Vocabulary>,
-    masks: HashMap<State, Arc<Mask>>,
+    masks: HashMap<State, Mask>,
 }
 
 impl GrammarConstraint {
@@ -115,16 +111,16 @@ impl GrammarConstraint {
         GrammarConstraint { machine, state, vocabulary, masks: HashMap::new() }
     }
 
-    fn mask(&mut self) -> Arc<Mask> {
+    fn mask(&mut self) -> Mask {
         if let Some(mask) = self.masks.get(&self.state) {
             return mask.clone();
         }
-        let mut mask = Mask { tokens: Vec::new(), left_max: 0 };
+        let mut found = Vec::new();
         self.vocabulary.each_readable(&mut self.machine, &self.state, |token, left| {
-            mask.tokens.push(token);
-            mask.left_max = mask.left_max.max(left);
+            found.push((token, u32::try_from(left).unwrap_or(u32::MAX)));
         });
-        let mask = Arc::new(mask);
+        found.sort_unstable();
+        let mask: Mask = found.into();
         if self.masks.len() >= MASKS_MAX {
             self.masks.clear();
         }
@@ -137,35 +133,21 @@ impl Constraint for GrammarConstraint {
     /// So that the text becomes whole within `tokens_left`, tokens that leave more bytes than there are tokens are refused: a byte may
     /// need a token of its own. Where all do, those that leave the fewest bytes are taken, as tokens of several bytes may yet do it.
     fn restrict(&mut self, logits: &mut [f32], tokens_left: usize, stop_tokens: &[u32]) -> bool {
-        let after = tokens_left.saturating_sub(1) as u64;
         let mask = self.mask();
-        let mut tokens = mask.tokens.clone();
-        if self.state.is_whole() {
-            tokens.extend(stop_tokens);
-        }
-        if mask.left_max > after {
-            // Those that leave few enough bytes; if none does, those that leave the fewest.
-            let mut found = Vec::new();
-            self.vocabulary
-                .each_readable(&mut self.machine, &self.state, |token, left| found.push((left, token)));
-            let fewest = found.iter().map(|one| one.0).min().unwrap_or(0);
-            let is_short = |left: u64| left <= after.max(fewest);
-            let is_whole = self.state.is_whole();
-            tokens = found.into_iter().filter(|one| is_short(one.0)).map(|one| one.1).collect();
-            if is_whole {
-                tokens.extend(stop_tokens);
-            }
-        }
-        tokens.retain(|token| (*token as usize) < logits.len());
-        tokens.sort_unstable();
-        let mut allowed = tokens.iter().peekable();
-        for (token, logit) in (0u32..).zip(logits.iter_mut()) {
-            while allowed.next_if(|next| **next < token).is_some() {}
-            if allowed.peek() != Some(&&token) {
+        let is_whole = self.state.is_whole();
+        let fewest = if is_whole { 0 } else { mask.iter().map(|one| one.1).min().unwrap_or(0) };
+        let left_max = u32::try_from(tokens_left.saturating_sub(1)).unwrap_or(u32::MAX).max(fewest);
+        let mut allowed = mask.iter().filter(|one| one.1 <= left_max).map(|one| one.0).peekable();
+        let mut is_any = false;
+        for (token, logit) in (0u32..).zip(logits) {
+            while allowed.next_if(|next| *next < token).is_some() {}
+            if allowed.peek() == Some(&token) || is_whole && stop_tokens.contains(&token) {
+                is_any = true;
+            } else {
                 *logit = f32::NEG_INFINITY;
             }
         }
-        !tokens.is_empty()
+        is_any
     }
 
     fn push(&mut self, token: u32) {

@@ -264,3 +264,54 @@ fn drawn_texts_keep_the_models_distribution() {
         }
     }
 }
+
+/// Refuses every other token, from `refused` on, until 8 came.
+struct EveryOther {
+    refused: usize,
+    last: u32,
+}
+
+impl Constraint for EveryOther {
+    fn restrict(&mut self, logits: &mut [f32], _: usize, _: &[u32]) -> bool {
+        logits.iter_mut().skip(self.refused).step_by(2).for_each(|logit| *logit = f32::NEG_INFINITY);
+        true
+    }
+    fn push(&mut self, token: u32) {
+        self.last = token;
+    }
+    fn is_whole(&self) -> bool {
+        self.last == 8
+    }
+    fn is_ended(&self) -> bool {
+        self.last == 8
+    }
+}
+
+#[test]
+fn constraints_hold_with_guesses_and_against_biases() {
+    let write = |refused: usize, speculates: bool, sampling: Sampling| {
+        let mut model = Toy { window: 400, ..Toy::new(varied) };
+        let settings = Settings { sampling, ..Settings::default() };
+        let mut generation = Generation::start(&mut model, &[2], settings).expect("fits");
+        generation.constrain(Box::new(EveryOther { refused, last: 0 }));
+        if speculates {
+            generation.speculate(draft(varied), 3, Pace::Always).expect("can verify");
+        }
+        let tokens: Result<Vec<u32>, GenerateError> =
+            std::iter::from_fn(|| generation.next_token().transpose()).collect();
+        tokens.map(|tokens| (tokens, generation.is_whole()))
+    };
+    let warm = Sampling { temperature: 2.0, seed: 3, ..Sampling::default() };
+    for speculates in [false, true] {
+        let (tokens, is_whole) = write(1, speculates, warm.clone()).expect("some token");
+        assert!(tokens.iter().all(|token| token % 2 == 0) && tokens.last() == Some(&8) && is_whole);
+    }
+    assert_eq!(
+        write(1, false, Sampling::default()).expect("some token"),
+        write(1, true, Sampling::default()).expect("some token")
+    );
+    // The even ones are refused and the odd ones forbidden.
+    let forbidden = (1..VOCABULARY).step_by(2).map(|token| (token, f32::NEG_INFINITY)).collect();
+    let biased = Sampling { logit_bias: forbidden, ..Sampling::default() };
+    assert!(matches!(write(0, false, biased), Err(GenerateError::NothingAllowed)));
+}
