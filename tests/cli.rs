@@ -291,6 +291,24 @@ fn a_text_measures_an_artifact_against_its_original() {
     let chunked: serde_json::Value = serde_json::from_str(&chunked).expect("JSON");
     assert!(chunked["rows"][0]["kl_max"].as_f64().expect("a number") < 1e-6, "{chunked}");
     assert_eq!(chunked["rows"][0]["artifact"], artifact.as_str());
+    // Values inside, under the names of their nodes, the same on both sides of an exact compilation.
+    let inside = expect(0, &[&small[..], &["--min-sqnr-db", "80"]].concat()).out;
+    let inside: serde_json::Value = serde_json::from_str(&inside).expect("JSON");
+    let layers = inside["rows"][0]["layers"].as_array().expect("rows");
+    let nodes: Vec<&str> = layers.iter().filter_map(|row| row["node"].as_str()).collect();
+    assert_eq!(
+        nodes.len(),
+        2 * 9,
+        "7 products and 2 sums per layer; the last product is a result: {nodes:?}"
+    );
+    assert_eq!(
+        nodes[6..9],
+        [
+            "model.model.layers.0.mlp.up_proj/node_linear_5",
+            "model.model.layers.0.mlp.down_proj/node_linear_6",
+            "model.model.layers.0/node_add_10"
+        ]
+    );
     // Thresholds, other forms, and what cannot be measured.
     let strict = expect(4, &[&small[..8], &["--min-top1-agreement", "101"]].concat());
     assert!(strict.err.contains("101") && strict.out.contains("96 tokens"), "{}{}", strict.out, strict.err);

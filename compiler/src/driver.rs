@@ -12,7 +12,7 @@ use crate::model::Source;
 use crate::plan::{PlanOptions, ProgramPlan, plan};
 use crate::session::Session;
 use crate::signature::Signature;
-
+use crate::text_parity::taps::{self, Tap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -93,6 +93,8 @@ pub struct CompileOptions {
     pub dump_folder: Option<PathBuf>,
     /// Where to stop.
     pub compile_to: Level,
+    /// Give out the values at the borders of layers too, to compare them ([`crate::text_parity::taps`]).
+    pub layer_outputs: bool,
     /// Threads; the machine's own number when none is given.
     pub threads: Option<usize>,
 }
@@ -153,6 +155,8 @@ pub struct Compilation {
     pub phases: Vec<(&'static str, Duration)>,
     /// The imported module's text, when compilation stopped there.
     pub imported_text: String,
+    /// The values from inside that it gives out.
+    pub taps: Vec<Tap>,
     target: &'static str,
     metadata: BTreeMap<String, String>,
     companions: Vec<(&'static str, Vec<u8>)>,
@@ -183,7 +187,8 @@ impl Session {
         let target = self.target(&options.target).map_err(one)?;
         let mut phases = Vec::new();
         let start = Instant::now();
-        let imported = self.import_with(source, &options.import_options())?;
+        let mut imported = self.import_with(source, &options.import_options())?;
+        let taps = if options.layer_outputs { taps::add(&mut imported.module) } else { Vec::new() };
         phases.push(("import", start.elapsed()));
         let function = main_function(&imported.module)?;
         let signature = Signature::of(&imported.module, function);
@@ -197,6 +202,7 @@ impl Session {
             target: target.name,
             metadata: BTreeMap::new(),
             companions: source.companions().map_err(one)?,
+            taps,
         };
         dump(options, "model", Level::Imported, || print(&imported.module, &PrintOptions::default()))?;
         if options.compile_to == Level::Imported {

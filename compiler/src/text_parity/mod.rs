@@ -1,14 +1,17 @@
 //! How faithful compiled language models are to the model they came from, measured on a text.
 //!
 //! [`windows`] cuts the text, [`subject`] runs a model on a window, [`score`] turns logits into figures; here they meet. Windows run in
-//! parallel; figures do not depend on the number of threads. Knows no terminal.
+//! parallel; figures do not depend on the number of threads. [`layers`] looks inside, at the values that [`taps`] give out. Knows no
+//! terminal.
 //!
 //! ```text
 //! text -> token ids -> windows of 256 + 1 -> logits of the original and of each artifact -> perplexity, KL divergence, agreement
 //! ```
 
+pub mod layers;
 pub mod score;
 pub mod subject;
+pub mod taps;
 pub mod windows;
 
 use rayon::prelude::*;

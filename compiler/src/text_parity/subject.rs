@@ -2,6 +2,7 @@
 //!
 //! Knows how a window of tokens becomes inputs; not what is done with the logits.
 
+use super::taps::Tap;
 use crate::driver::CompileOptions;
 use crate::loaded::{Opening, open_artifact};
 use crate::model::Source;
@@ -26,6 +27,7 @@ pub struct Subject {
     pub name: String,
     /// The artifact's size in bytes; `None` on the reference evaluator.
     pub bytes: Option<u64>,
+    taps: Vec<Tap>,
     kind: Kind,
 }
 
@@ -72,7 +74,8 @@ impl Subject {
         })?;
         let path = folder.path().join("model.npu");
         compilation.write(&path).map_err(|problem| vec![problem])?;
-        Ok(Subject { name: name.into(), ..Subject::map(&path, Verify::ExceptConstants, Some(folder))? })
+        let mapped = Subject::map(&path, Verify::ExceptConstants, Some(folder))?;
+        Ok(Subject { name: name.into(), taps: compilation.taps, ..mapped })
     }
 
     /// Maps an artifact that was compiled before; it is called by its path.
@@ -89,7 +92,7 @@ impl Subject {
         let weights = artifact.bound_weights().map_or(0, |weights| weights.file_bytes());
         let bytes = Some(artifact.file_bytes() + weights);
         let kind = Kind::Artifact { artifact: Arc::new(artifact), _folder: folder };
-        Ok(Subject { name: path.display().to_string(), bytes, kind })
+        Ok(Subject { name: path.display().to_string(), bytes, taps: Vec::new(), kind })
     }
 
     /// The imported model itself, on the reference evaluator: slow, and the oracle for everything else.
@@ -106,7 +109,12 @@ impl Subject {
         let function = function.ok_or_else(|| problem("the model holds no graph"))?;
         let signature = Signature::of(&imported.module, function);
         let kind = Kind::Reference { module: Box::new(imported.module), signature };
-        Ok(Subject { name: "reference".into(), bytes: None, kind })
+        Ok(Subject { name: "reference".into(), bytes: None, taps: Vec::new(), kind })
+    }
+
+    /// The values from inside that it gives out, when it was compiled with `layer_outputs`.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
     }
 
     /// The artifact; `None` on the reference evaluator.

@@ -166,6 +166,11 @@ impl ArtifactModel {
         self.session.load_snapshot(path)
     }
 
+    /// The session, to read outputs beside the logits.
+    pub fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// The program that runs `count` tokens after `past` others: of those that fit the window, the shortest that takes all, padded if
     /// it must be, unless most of it would be padding; else the longest that is filled.
     fn bucket(&self, past: usize, count: usize) -> Option<(usize, usize)> {

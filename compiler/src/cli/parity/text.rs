@@ -7,6 +7,7 @@ use crate::driver::CompileOptions;
 use crate::exit::Failure;
 use crate::model::Source;
 use crate::session::Session;
+use crate::text_parity::layers::{self, LayerRow};
 use crate::text_parity::score::Figures;
 use crate::text_parity::subject::Subject;
 use crate::text_parity::windows::{WINDOW_DEFAULT, Windows};
@@ -44,7 +45,16 @@ pub(super) struct TextArguments {
     /// Exit with code 4 when the likeliest token is the original's less often
     #[arg(long, value_name = "PERCENT")]
     min_top1_agreement: Option<f64>,
+    /// Print the signal to noise ratio of the values inside, under the names of their ONNX nodes, on the first windows
+    #[arg(long, conflicts_with = "artifact")]
+    per_layer: bool,
+    /// Exit with code 4 when a value inside has a lower ratio, and say what to keep at 8 bits; implies --per-layer
+    #[arg(long, value_name = "DB", conflicts_with = "artifact")]
+    min_sqnr_db: Option<f64>,
 }
+
+/// Windows whose values inside are compared: each has thousands of elements.
+const LAYER_WINDOWS: usize = 2;
 
 /// One artifact on one machine.
 #[derive(Serialize)]
@@ -54,6 +64,10 @@ struct Row {
     artifact_bytes: Option<u64>,
     #[serde(flatten)]
     figures: Figures,
+    /// Values inside, in the order of the graph; empty when not asked for.
+    layers: Vec<LayerRow>,
+    /// Arguments of --quantize-override that keep at 8 bits what falls below the threshold first.
+    suggestions: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -64,7 +78,10 @@ pub(super) fn run(session: &Session, arguments: &Arguments, model: &Path) -> Res
     let text = crate::output::read_text(given.text.as_deref().unwrap_or(Path::new("-")))?;
     let windows = Windows::new(tokens(&source, &text)?, given.window, given.limit)?;
     let options = arguments.what.options()?;
-    let (original, others) = prepare(session, arguments, &source, &options, windows.length())?;
+    let bar = spinner("compiling");
+    let prepared = prepare(session, arguments, &source, &options, windows.length());
+    bar.finish_and_clear();
+    let (original, others) = prepared?;
     let bar = progress(windows.count());
     let step = || bar.inc(1);
     let measured = match options.threads {
@@ -80,16 +97,22 @@ pub(super) fn run(session: &Session, arguments: &Arguments, model: &Path) -> Res
     bar.finish_and_clear();
     let Measurement { original: own, others: scores } = measured?;
     let perplexity = own.perplexity();
-    let rows: Vec<Row> = others
-        .iter()
-        .zip(&scores)
-        .map(|(subject, scores)| {
-            let figures = scores.figures(perplexity);
-            let on = subject.artifact().map_or("reference".into(), |artifact| artifact.target.clone());
-            let problems = problems(given, &figures);
-            Row { artifact: subject.name.clone(), on, artifact_bytes: subject.bytes, figures, problems }
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for (subject, scores) in others.iter().zip(&scores) {
+        let figures = scores.figures(perplexity);
+        let on = subject.artifact().map_or("reference".into(), |artifact| artifact.target.clone());
+        let layers = match given.per_layer || given.min_sqnr_db.is_some() {
+            true if subject.artifact().is_some() => {
+                let options = CompileOptions { target: on.clone(), ..options.clone() };
+                layers(session, &source, &options, &windows)?
+            }
+            _ => Vec::new(),
+        };
+        let (artifact, artifact_bytes) = (subject.name.clone(), subject.bytes);
+        let suggestions = given.min_sqnr_db.map_or(Vec::new(), |least| layers::suggestions(&layers, least));
+        let problems = problems(given, &figures, &layers);
+        rows.push(Row { artifact, on, artifact_bytes, figures, layers, suggestions, problems });
+    }
     show(arguments, model, &windows, perplexity, &rows)?;
     let over: Vec<String> = rows
         .iter()
@@ -118,15 +141,7 @@ fn prepare(
     options: &CompileOptions,
     window: usize,
 ) -> Result<(Subject, Vec<Subject>), Failure> {
-    let bar = spinner("compiling");
-    let exact = CompileOptions {
-        target: ORIGINAL_TARGET.into(),
-        bindings: options.bindings.clone(),
-        frozen: options.frozen.clone(),
-        threads: options.threads,
-        ..CompileOptions::default()
-    };
-    let original = Subject::compile(session, source, "original", &exact, window)?;
+    let original = Subject::compile(session, source, "original", &exact(options), window)?;
     let mut subjects = Vec::new();
     for path in &arguments.text.artifact {
         subjects.push(Subject::open(path)?);
@@ -144,8 +159,32 @@ fn prepare(
             Subject::compile(session, source, "as compiled", &options, window)?
         });
     }
-    bar.finish_and_clear();
     Ok((original, subjects))
+}
+
+/// The original: what the model is, and nothing of what is done to it.
+fn exact(options: &CompileOptions) -> CompileOptions {
+    CompileOptions {
+        target: ORIGINAL_TARGET.into(),
+        bindings: options.bindings.clone(),
+        frozen: options.frozen.clone(),
+        threads: options.threads,
+        ..CompileOptions::default()
+    }
+}
+
+/// Compares values inside. Both sides are compiled again with these values as outputs, in the same chunks.
+fn layers(
+    session: &Session,
+    source: &Source,
+    options: &CompileOptions,
+    windows: &Windows,
+) -> Result<Vec<LayerRow>, Failure> {
+    let found = CompileOptions { layer_outputs: true, ..options.clone() };
+    let original = CompileOptions { layer_outputs: true, plan: options.plan.clone(), ..exact(options) };
+    let original = Subject::compile(session, source, "original", &original, windows.length())?;
+    let found = Subject::compile(session, source, "as compiled", &found, windows.length())?;
+    Ok(layers::compare(&original, &found, windows, LAYER_WINDOWS)?)
 }
 
 /// A bar of windows on a terminal, nothing elsewhere.
@@ -158,7 +197,7 @@ fn progress(windows: usize) -> ProgressBar {
     ProgressBar::new(windows as u64).with_style(style)
 }
 
-fn problems(given: &TextArguments, figures: &Figures) -> Vec<String> {
+fn problems(given: &TextArguments, figures: &Figures, layers: &[LayerRow]) -> Vec<String> {
     let mut problems = Vec::new();
     // Written so that a figure that is no number is over every threshold.
     let mut limit = |holds: bool, what: String| {
@@ -181,7 +220,43 @@ fn problems(given: &TextArguments, figures: &Figures) -> Vec<String> {
         let found = figures.top1_agreement_percent;
         limit(found >= least, format!("top-1 agreement is {found:.2} %, at least {least} % is asked for"));
     }
+    if let Some((least, first)) =
+        given.min_sqnr_db.and_then(|least| Some((least, layers::first_below(layers, least)?)))
+    {
+        let (node, found) = (&first.node, first.sqnr_db);
+        problems.push(format!("'{node}' is the first value below {least} dB: {found:.1} dB"));
+    }
     problems
+}
+
+const LAYER_HEADER: [&str; 4] = ["node", "kind", "SQNR dB", "own noise"];
+
+fn layer_cells(row: &LayerRow) -> [String; 4] {
+    let kind = if row.is_product { "product" } else { "residual" };
+    let own = if row.is_product { format!("{:.2e}", row.own_noise) } else { "-".into() };
+    [row.node.clone(), kind.into(), format!("{:.1}", row.sqnr_db), own]
+}
+
+/// The values inside of one artifact, and what to do about them.
+fn layer_text(arguments: &Arguments, row: &Row) -> String {
+    if row.layers.is_empty() {
+        return String::new();
+    }
+    let lines = row.layers.iter().map(layer_cells);
+    if arguments.csv {
+        let header = csv_line(&LAYER_HEADER.map(String::from));
+        return format!("\n{header}{}", lines.map(|line| csv_line(&line)).collect::<String>());
+    }
+    let mut report = table(&LAYER_HEADER);
+    lines.for_each(|line| {
+        report.add_row(line);
+    });
+    let mut text = format!("\n{} on {}, values inside:\n{report}\n", row.artifact, row.on);
+    if !row.suggestions.is_empty() {
+        let quoted = row.suggestions.iter().map(|one| format!(" --quantize-override '{one}'"));
+        text += &format!("keep at 8 bits:{}\n", quoted.collect::<String>());
+    }
+    text
 }
 
 const HEADER: [&str; 9] =
@@ -225,14 +300,17 @@ fn show(
                 .into();
         if arguments.csv {
             let header = csv_line(&HEADER.map(String::from));
-            header + &csv_line(&first) + &rows.iter().map(|row| csv_line(&cells(row))).collect::<String>()
+            let lines: String = rows.iter().map(|row| csv_line(&cells(row))).collect();
+            let layers: String = rows.iter().map(|row| layer_text(arguments, row)).collect();
+            header + &csv_line(&first) + &lines + &layers
         } else {
             let mut report = table(&HEADER);
             report.add_row(first);
             rows.iter().for_each(|row| {
                 report.add_row(cells(row));
             });
-            format!("{report}\n{tokens} tokens in {count} windows of {length}\n")
+            let layers: String = rows.iter().map(|row| layer_text(arguments, row)).collect();
+            format!("{report}\n{tokens} tokens in {count} windows of {length}\n{layers}")
         }
     };
     Ok(crate::output::write(Path::new("-"), text.as_bytes())?)
