@@ -13,7 +13,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tilewright::loaded::{Loaded, Opening};
 use tilewright_runtime::artifact::{Load, LoadOptions};
-use tilewright_runtime::generate::session::{ArtifactModel, Generation, Settings};
+use tilewright_runtime::generate::generation::{Generation, Settings};
+use tilewright_runtime::generate::session::ArtifactModel;
 
 /// The prompt: few tokens, so that what is measured is the start.
 const PROMPT: [u32; 4] = [1, 2, 3, 4];
