@@ -85,7 +85,8 @@ fn infer(module: &mut Module, op: OpId) -> Result<(), String> {
     Ok(())
 }
 
-fn update_function_type(module: &mut Module, function: OpId) {
+/// Writes the function's type from its block's arguments and what it returns.
+pub(crate) fn update_function_type(module: &mut Module, function: OpId) {
     let block: BlockId = module.entry(function, 0);
     let types =
         |module: &Module, values: &[ValueId]| values.iter().map(|value| module.ty(*value).clone()).collect();

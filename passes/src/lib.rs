@@ -1,7 +1,8 @@
 //! tilewright's passes: from imported `core` IR to optimised ops in kernels.
 //!
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
-//! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`], [`form_kernels`].
+//! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`],
+//! [`quantize_kv_cache`], [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -22,6 +23,7 @@ pub mod machine;
 pub mod optimize;
 pub mod pass;
 pub mod pipeline;
+pub mod quantize_kv_cache;
 pub mod rules;
 pub mod synthetic;
 
@@ -39,6 +41,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &optimize::OUTLINE,
     &optimize::DEF,
     &absorb_masks::DEF,
+    &quantize_kv_cache::DEF,
     &form_kernels::DEF,
     &legality::DEF,
 ];

@@ -284,7 +284,8 @@ macro_rules! for_each_command {
             },
             /// One flash-attention step over a tile of keys (Dao 2023, arXiv:2307.08691, algorithm 1): scores = q k^T * scale, soft-capped,
             /// masked; running maximum and sum are updated and the accumulator rescaled. Start with accumulator 0, maximum
-            /// -inf, sum 0 (attention sinks: maximum = sink, sum = 1). All views may share leading batch dimensions.
+            /// -inf, sum 0 (attention sinks: maximum = sink, sum = 1). All views may share leading batch dimensions. With a scale,
+            /// k (or v) stands for `k * scale + offset`; column c of width d uses column c / (d / groups) of both.
             0x28 Fused attention = Attention {
                 /// who computes
                 engine: Engine,
@@ -302,6 +303,14 @@ macro_rules! for_each_command {
                 [read] v: ViewId,
                 /// `[rows, t]`: bool (1 keeps) or float (is added)
                 [read] mask: Option<ViewId>,
+                /// `[t / block, groups]`, at least so many rows: row j of k uses row j / block
+                [read] k_scale: Option<ViewId>,
+                /// as k_scale
+                [read] k_offset: Option<ViewId>,
+                /// `[t, groups]`
+                [read] v_scale: Option<ViewId>,
+                /// as v_scale
+                [read] v_offset: Option<ViewId>,
                 /// multiplies q k^T
                 scale: f32,
                 /// scores become softcap * tanh(scores / softcap); 0 for none
@@ -312,6 +321,13 @@ macro_rules! for_each_command {
                 window: u32,
                 /// query rows per position (heads that share these keys), at least 1
                 group: u32,
+                /// keys that share a row of k_scale, at least 1
+                block: u32,
+                /// with an offset: which keys a row sees. Of row r, the first `floor((r / group + offset + 1 - keep) / block) * block`
+                /// keys of the tile are settled
+                part: KeyPart,
+                /// keys that follow a settled block
+                keep: u32,
             },
             /// `destination[r, e] = accumulator[r, e] / sum[r]`, 0 where the sum is 0.
             0x29 Vector attention_finish = AttentionFinish {
@@ -405,6 +421,21 @@ macro_rules! for_each_command {
                 [read] scale: ViewId,
                 /// x's element
                 [read] zero_point: Option<ViewId>,
+            },
+            /// The last dimension in groups of equal length, each with its own scale and offset, so that `destination * scale + offset` is x
+            /// as nearly as the destination's n levels allow: offset = minimum, scale = (maximum - minimum) / (n - 1), both rounded to
+            /// their element; destination = clamp(round_half_even((x - offset) / scale)), 0 where the scale is 0 or no number.
+            0x3d Vector quantize_groups = QuantizeGroups {
+                /// who computes
+                engine: Engine,
+                /// unsigned integers
+                [write] destination: ViewId,
+                /// x's extents, the last is the number of groups; float
+                [write] scale: ViewId,
+                /// as scale
+                [write] offset: ViewId,
+                /// float
+                [read] x: ViewId,
             },
             /// Reduces every dimension where the destination's extent is 1 and x's is not (or the destination's stride is 0).
             0x36 Vector reduce = Reduce {

@@ -4,8 +4,8 @@
 //! not know how a command is executed.
 
 pub use crate::functions::{
-    ArgFunction, BinaryFunction, CumulativeFunction, Engine, NormalizeKind, PoolFunction, ReduceFunction,
-    Rounding, ScatterReduction, UnaryFunction,
+    ArgFunction, BinaryFunction, CumulativeFunction, Engine, KeyPart, NormalizeKind, PoolFunction,
+    ReduceFunction, Rounding, ScatterReduction, UnaryFunction,
 };
 pub use crate::operands::{Access, ExpressionId, Kind, ViewId};
 pub use crate::view::Register;

@@ -58,6 +58,7 @@ named_fields!(
     CumulativeFunction,
     ArgFunction,
     NormalizeKind,
+    KeyPart,
     Rounding
 );
 

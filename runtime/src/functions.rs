@@ -268,6 +268,19 @@ named! {
 }
 
 named! {
+    /// Which keys a row of `attention` may see, where old keys are quantised in blocks and recent ones are not. A block is settled
+    /// for a row when at least `keep` keys up to the row's own follow it.
+    KeyPart {
+        /// all of the tile
+        All = 0 "all",
+        /// the settled blocks only; the tile begins at a block
+        Settled = 1 "settled",
+        /// what is not settled; the tile begins at a block
+        Recent = 2 "recent",
+    }
+}
+
+named! {
     /// Kinds of `normalize`.
     NormalizeKind {
         /// x / sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019, arXiv:1910.07467)

@@ -8,6 +8,7 @@
 //! ```
 
 mod attention;
+mod cache;
 mod control;
 mod elementwise;
 mod indexing;
@@ -25,6 +26,8 @@ use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
 use tilewright_ir::op_def::OpDef;
 
+pub(crate) use attention::merge_units;
+pub(crate) use cache::{BlockViews, Piece, QuantizeBlock, append_blocks, pieces, quantize_channels};
 pub(crate) use control::inline_kernel;
 pub(crate) use spatial::cut as cut_padding;
 
@@ -65,6 +68,7 @@ impl HostRow {
 
 static TABLES: &[&[HostRow]] = &[
     attention::ROWS,
+    cache::ROWS,
     control::ROWS,
     elementwise::ROWS,
     indexing::ROWS,

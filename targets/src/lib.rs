@@ -7,6 +7,7 @@
 //! It must not know: files, ONNX, terminals, or how a command is executed.
 
 pub mod check_memory_plan;
+pub mod derive;
 pub mod emit;
 pub mod fields;
 pub mod figures;

@@ -129,6 +129,8 @@ pub struct LoweringContext<'a> {
     pub(crate) folded: BTreeSet<ValueId>,
     /// Symbols that count the iterations of a loop.
     pub(crate) counted: BTreeSet<std::sync::Arc<str>>,
+    /// Numbers that are not affine, with the registers that hold them.
+    pub(crate) derived: BTreeMap<Dim, Dim>,
     pub(crate) constant_functions: usize,
     pub(crate) target: Option<&'static Target>,
     pub(crate) problems: Diagnostics,
@@ -156,6 +158,7 @@ impl<'a> LoweringContext<'a> {
             constants: BTreeMap::new(),
             folded: BTreeSet::new(),
             counted: BTreeSet::new(),
+            derived: BTreeMap::new(),
             constant_functions: 0,
             target: None,
             problems: Diagnostics::new(),

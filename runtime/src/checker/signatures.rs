@@ -3,7 +3,7 @@
 //! Extents are compared when they are plain numbers on both sides. One arm per command, in the table's order.
 
 use crate::commands::{
-    BinaryFunction, Command, ExpressionId, PoolFunction, ReduceFunction, UnaryFunction, ViewId,
+    BinaryFunction, Command, ExpressionId, KeyPart, PoolFunction, ReduceFunction, UnaryFunction, ViewId,
 };
 use crate::element::Element;
 use crate::stream::Program;
@@ -149,9 +149,43 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
             require(*function == PoolFunction::Maximum || v(x).element.is_float(), "a mean needs floats")?;
             same_element("destination and x", v(destination), v(x))
         }
-        C::Attention { accumulator, running_maximum, running_sum, q, k, v: values, mask, group, .. } => {
-            for (what, view) in [("q", v(q)), ("k", v(k)), ("v", v(values))] {
-                float(what, view)?;
+        C::Attention {
+            accumulator,
+            running_maximum,
+            running_sum,
+            q,
+            k,
+            v: values,
+            mask,
+            k_scale,
+            k_offset,
+            v_scale,
+            v_offset,
+            causal_offset,
+            group,
+            block,
+            part,
+            ..
+        } => {
+            float("q", v(q))?;
+            let grouped = [("k", v(k), k_scale, k_offset), ("v", v(values), v_scale, v_offset)];
+            for (what, view, scale, offset) in grouped {
+                if scale.is_none() && offset.is_none() {
+                    float(what, view)?;
+                }
+                for factor in [maybe(scale), maybe(offset)].into_iter().flatten() {
+                    float("a scale or offset", factor)?;
+                    require(factor.rank() == view.rank(), "scale and offset must have the rank of k or v")?;
+                    if let (Some(width), Some(groups)) = (view.dims.last(), factor.dims.last())
+                        && width.bound.is_none()
+                        && groups.bound.is_none()
+                    {
+                        let divides = groups.cap >= 1 && width.cap.is_multiple_of(groups.cap);
+                        require(divides, "groups must divide the width of k or v")?;
+                    }
+                }
+            }
+            for view in [v(q), v(k), v(values)] {
                 require(
                     view.rank() == v(accumulator).rank() && view.rank() >= 2,
                     "ranks must be equal and at least 2",
@@ -161,7 +195,9 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
                 require(v(view).element == Element::F32, "accumulator, maximum and sum must be f32")?;
             }
             same_shape("maximum and sum", v(running_maximum), v(running_sum))?;
-            require(*group >= 1, "group must be at least 1")?;
+            require(*group >= 1 && *block >= 1, "group and block must be at least 1")?;
+            let knows_age = *part == KeyPart::All || causal_offset.is_some();
+            require(knows_age, "a part of the keys needs an offset")?;
             maybe(mask).map_or(Ok(()), |mask| {
                 require(
                     mask.element == Element::Bool || mask.element.is_float(),
@@ -218,6 +254,15 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
             same_shape("destination and x", v(destination), v(x))?;
             same_shape("x and scale", v(x), v(scale))?;
             maybe(zero_point).map_or(Ok(()), |zero| same_shape("x and zero point", v(x), zero))
+        }
+        C::QuantizeGroups { destination, scale, offset, x, .. } => {
+            float("x", v(x))?;
+            integer("destination", v(destination))?;
+            same_shape("destination and x", v(destination), v(x))?;
+            same_shape("scale and offset", v(scale), v(offset))?;
+            float("scale", v(scale))?;
+            float("offset", v(offset))?;
+            require(v(scale).rank() == v(x).rank() && v(x).rank() >= 1, "scale must have x's rank")
         }
         C::Reduce { function, destination, x, accumulate, .. } => {
             require(!(*accumulate && *function == ReduceFunction::Mean), "a mean cannot accumulate")?;

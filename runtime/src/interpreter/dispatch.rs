@@ -140,6 +140,13 @@ impl Interpreter<'_> {
                 causal_offset,
                 window,
                 group,
+                k_scale,
+                k_offset,
+                v_scale,
+                v_offset,
+                block,
+                part,
+                keep,
                 ..
             } => {
                 let causal_offset = causal_offset.map(|id| self.value(id)).transpose()?;
@@ -149,9 +156,15 @@ impl Interpreter<'_> {
                     causal_offset,
                     window: *window,
                     group: *group,
+                    block: *block,
+                    part: *part,
+                    keep: *keep,
                 };
-                views!(accumulator running_maximum running_sum; q k v; mask; room);
-                let inputs = attention::Inputs { q: &q, k: &k, v: &v, mask: mask.as_ref() };
+                views!(accumulator running_maximum running_sum; q k v; mask k_scale k_offset v_scale v_offset; room);
+                let k_grouped = attention::Grouped { scale: k_scale.as_ref(), offset: k_offset.as_ref() };
+                let v_grouped = attention::Grouped { scale: v_scale.as_ref(), offset: v_offset.as_ref() };
+                let mask = mask.as_ref();
+                let inputs = attention::Inputs { q: &q, k: &k, v: &v, mask, k_grouped, v_grouped };
                 let (maximum, sum) = (&mut running_maximum, &mut running_sum);
                 attention::attention(
                     attention::Running { accumulator: &mut accumulator, maximum, sum },
@@ -187,6 +200,10 @@ impl Interpreter<'_> {
             C::Dequantize { destination, x, scale, zero_point, .. } => {
                 views!(destination; x scale; zero_point; w);
                 convert::dequantize(&mut destination, &x, &scale, zero_point.as_ref())
+            }
+            C::QuantizeGroups { destination, scale, offset, x, .. } => {
+                views!(destination scale offset; x; ; w);
+                convert::quantize_groups(&mut destination, &mut scale, &mut offset, &x, w)
             }
             C::Reduce { function, destination, x, accumulate, .. } => {
                 views!(destination; x; ; w);

@@ -10,6 +10,7 @@ use super::walk::for_each_index;
 use super::wide::widest;
 use super::{Fault, require, same};
 use crate::element::Element;
+use crate::functions::KeyPart;
 use crate::memory::{Destination, Source, Workspace};
 use crate::view::RANK_MAX;
 
@@ -29,6 +30,20 @@ pub struct Step {
     pub window: u32,
     /// Query rows per position.
     pub group: u32,
+    /// Keys that share a row of scales.
+    pub block: u32,
+    /// Which keys a row may see by their age.
+    pub part: KeyPart,
+    /// Keys that follow a settled block.
+    pub keep: u32,
+}
+
+/// Scale and offset of quantised keys or values, `[rows, groups]` each.
+pub struct Grouped<'m, 's> {
+    /// multiplies
+    pub scale: Option<&'s Source<'m>>,
+    /// is added
+    pub offset: Option<&'s Source<'m>>,
 }
 
 /// What a step reads.
@@ -41,7 +56,29 @@ pub struct Inputs<'m, 's> {
     pub v: &'s Source<'m>,
     /// `[rows, t]`, bool or float
     pub mask: Option<&'s Source<'m>>,
+    /// Of k: `[t / block, groups]`
+    pub k_grouped: Grouped<'m, 's>,
+    /// Of v: `[t, groups]`
+    pub v_grouped: Grouped<'m, 's>,
 }
+
+impl<'m, 's> Inputs<'m, 's> {
+    /// Scales and offsets with the keys that share a row and the width of what they scale, in the order of [`SCALES`].
+    fn scales(&self, block: usize, extents: &Extents) -> [(Option<&'s Source<'m>>, usize, usize); 4] {
+        let (k, v) = (&self.k_grouped, &self.v_grouped);
+        [
+            (k.scale, block, extents.d),
+            (k.offset, block, extents.d),
+            (v.scale, 1, extents.e),
+            (v.offset, 1, extents.e),
+        ]
+    }
+}
+
+/// Places of a block in all views: accumulator, maximum, sum, q, k, v, mask, then k's scale and offset, then v's.
+const PLACES: usize = 11;
+/// The first of the scales.
+const SCALES: usize = 7;
 
 /// What a step updates.
 pub struct Running<'m, 's> {
@@ -62,13 +99,15 @@ struct Extents {
 
 fn check(running: &Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step) -> Result<Extents, Fault> {
     let rank = running.accumulator.rank();
-    let Inputs { q, k, v, mask } = inputs;
+    let Inputs { q, k, v, mask, .. } = inputs;
     require(
         rank >= 2 && q.rank() == rank && k.rank() == rank && v.rank() == rank,
         "attention: ranks differ",
     )?;
     require(running.maximum.rank() == rank - 1 && running.sum.rank() == rank - 1, "attention: ranks differ")?;
-    require(step.group >= 1, "attention: group must be at least 1")?;
+    require(step.group >= 1 && step.block >= 1, "attention: group and block must be at least 1")?;
+    let knows_age = step.part == KeyPart::All || step.causal_offset.is_some();
+    require(knows_age, "attention: a part of the keys needs an offset")?;
     let batch = rank - 2;
     let extents = Extents { rows: q.dims()[batch], keys: k.dims()[batch], d: q.last_dim(), e: v.last_dim() };
     let lead = &q.dims()[..batch];
@@ -85,6 +124,14 @@ fn check(running: &Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step) -> Res
         require(mask.rank() == rank, "attention: the mask has another rank")?;
         fits("attention: mask", mask.dims(), [extents.rows, extents.keys])?;
     }
+    for (scale, block, width) in inputs.scales(step.block as usize, &extents) {
+        let Some(scale) = scale else { continue };
+        require(scale.rank() == rank, "attention: a scale has another rank")?;
+        same("attention: scale", &scale.dims()[..batch], lead)?;
+        let (rows, groups) = (scale.dims()[batch], scale.last_dim());
+        require(rows >= extents.keys.div_ceil(block), "attention: too few rows of scales")?;
+        require(groups >= 1 && width.is_multiple_of(groups), "attention: groups do not divide the width")?;
+    }
     let float32 = |destination: &Destination<'_>| destination.element() == Element::F32;
     let all = float32(running.accumulator) && float32(running.maximum) && float32(running.sum);
     require(all, "attention: accumulator, maximum and sum must be f32")?;
@@ -100,12 +147,15 @@ pub fn attention(
 ) -> Result<(), Fault> {
     let extents = check(&running, inputs, step)?;
     let batch = running.accumulator.rank() - 2;
-    let mut steps = [[0i64; 7]; RANK_MAX];
+    let mut steps = [[0i64; PLACES]; RANK_MAX];
+    let scales = inputs.scales(step.block as usize, &extents).map(|scale| scale.0);
     for (axis, step) in steps.iter_mut().enumerate().take(batch) {
         let mask = inputs.mask.map_or(0, |mask| mask.strides()[axis]);
         let (accumulator, maximum, sum) = (&running.accumulator, &running.maximum, &running.sum);
         let (q, k, v) = (inputs.q.strides()[axis], inputs.k.strides()[axis], inputs.v.strides()[axis]);
-        *step = [accumulator.strides()[axis], maximum.strides()[axis], sum.strides()[axis], q, k, v, mask];
+        let [a, b, c, d] = scales.map(|scale| scale.map_or(0, |scale| scale.strides()[axis]));
+        let running = [accumulator, maximum, sum].map(|view| view.strides()[axis]);
+        *step = [running[0], running[1], running[2], q, k, v, mask, a, b, c, d];
     }
     let lead: [usize; RANK_MAX] = std::array::from_fn(|axis| inputs.q.dims().get(axis).copied().unwrap_or(1));
     let widest = extents.d.max(extents.e);
@@ -121,10 +171,10 @@ pub fn attention(
 
 widest! {
 fn block[][](
-    running: &mut Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step, extents: &Extents, places: [i64; 7],
+    running: &mut Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step, extents: &Extents, places: [i64; PLACES],
     keys: std::ops::Range<usize>, tile: &mut [f32], rows: &mut [f32],
 ) {
-    let [accumulator_at, maximum_at, sum_at, q_at, k_at, v_at, mask_at] = places;
+    let [accumulator_at, maximum_at, sum_at, q_at, k_at, v_at, mask_at, ..] = places;
     let Extents { d, e, .. } = *extents;
     let (k_tile, v_tile) = tile.split_at_mut(KEYS * d);
     let count = keys.len();
@@ -143,6 +193,24 @@ fn block[][](
             inputs.v.last_stride(),
             &mut v_tile[index * e..(index + 1) * e],
         );
+    }
+    let scales = inputs.scales(step.block as usize, extents);
+    for (index, (scale, block, width)) in scales.into_iter().enumerate() {
+        let Some(scale) = scale else { continue };
+        let tile = if index < 2 { &mut k_tile[..count * d] } else { &mut v_tile[..count * e] };
+        let group = (width / scale.last_dim()).max(1);
+        for (at, row) in tile.chunks_exact_mut(width).enumerate() {
+            let from = places[SCALES + index] + ((keys.start + at) / block) as i64 * outer(scale.strides());
+            for (column, lanes) in row.chunks_exact_mut(group).enumerate() {
+                let mut factor = [0f32];
+                load(scale, from + column as i64 * scale.last_stride(), 1, &mut factor);
+                if index % 2 == 0 {
+                    lanes.iter_mut().for_each(|lane| *lane *= factor[0]);
+                } else {
+                    lanes.iter_mut().for_each(|lane| *lane += factor[0]);
+                }
+            }
+        }
     }
     let (query_room, total) = rows.split_at_mut(d.max(e));
     for row in 0..extents.rows {
@@ -201,6 +269,16 @@ fn visible_keys(step: &Step, row: usize, keys: &std::ops::Range<usize>) -> std::
     };
     let relative = |key: i64| key.saturating_sub(keys.start as i64).clamp(0, keys.len() as i64) as usize;
     let (start, end) = (relative(first), relative(last.saturating_add(1)));
+    let block = i64::from(step.block.max(1));
+    let settled = || {
+        let old = last.saturating_add(1).saturating_sub(i64::from(step.keep));
+        relative(old.div_euclid(block).saturating_mul(block))
+    };
+    let (start, end) = match step.part {
+        KeyPart::All => (start, end),
+        KeyPart::Settled => (start, end.min(settled())),
+        KeyPart::Recent => (start.max(settled()), end),
+    };
     start.min(end)..end
 }
 
@@ -251,6 +329,16 @@ mod tests {
     const ROWS: usize = 6;
     const D: usize = 8;
     const E: usize = 5;
+    const PLAIN: Step = Step {
+        scale: 1.0,
+        softcap: 0.0,
+        causal_offset: None,
+        window: 0,
+        group: 1,
+        block: 1,
+        part: KeyPart::All,
+        keep: 0,
+    };
 
     fn naive(
         q: &Values,
@@ -292,7 +380,9 @@ mod tests {
         let mut sum = values(Element::F32, &[ROWS], &[]);
         for (k, v, mask, step) in parts {
             let (q, k, v, mask) = (q.source(), k.source(), v.source(), mask.as_ref().map(Values::source));
-            let inputs = Inputs { q: &q, k: &k, v: &v, mask: mask.as_ref() };
+            let none = || Grouped { scale: None, offset: None };
+            let inputs =
+                Inputs { q: &q, k: &k, v: &v, mask: mask.as_ref(), k_grouped: none(), v_grouped: none() };
             let (mut a, mut b, mut c) = (accumulator.destination(), maximum.destination(), sum.destination());
             let running = Running { accumulator: &mut a, maximum: &mut b, sum: &mut c };
             attention(running, &inputs, step, &mut workspace).expect("fits");
@@ -310,7 +400,7 @@ mod tests {
         for (offset, window, softcap, group) in
             [(None, 0, 0.0, 1), (Some(94), 0, 5.0, 1), (Some(90), 20, 0.0, 2), (Some(-2), 0, 0.0, 1)]
         {
-            let step = Step { scale: 0.7, softcap, causal_offset: offset, window, group };
+            let step = Step { scale: 0.7, softcap, causal_offset: offset, window, group, ..PLAIN };
             let expected = naive(&q, &k, &v, &step, |_, _| false);
             let tiles: Vec<_> = [0usize, 30, 95]
                 .iter()
@@ -336,7 +426,7 @@ mod tests {
         let keys = 9;
         let q = random(Element::F32, &[ROWS, D], 4);
         let (k, v) = (random(Element::F32, &[keys, D], 5), random(Element::F32, &[keys, E], 6));
-        let step = Step { scale: 1.0, softcap: 0.0, causal_offset: None, window: 0, group: 1 };
+        let step = PLAIN;
         let hides = |row: usize, key: usize| row == 2 || (row + key).is_multiple_of(3);
         let expected = naive(&q, &k, &v, &step, hides);
         for element in [Element::Bool, Element::F32] {
@@ -347,5 +437,69 @@ mod tests {
             let copy = |tensor: &Values, width| values(Element::F32, &[keys, width], &read(&tensor.source()));
             assert_close(&run(&q, &[(copy(&k, D), copy(&v, E), Some(mask), step)]), &expected, 1e-5);
         }
+    }
+
+    #[test]
+    fn settled_and_recent_keys_are_all_keys() {
+        let keys = 80;
+        let q = random(Element::F32, &[ROWS, D], 7);
+        let (k, v) = (random(Element::F32, &[keys, D], 8), random(Element::F32, &[keys, E], 9));
+        for (offset, window) in [(74, 0), (40, 0), (3, 0), (74, 30)] {
+            let step = Step { causal_offset: Some(offset), window, block: 4, keep: 8, ..PLAIN };
+            let expected = naive(&q, &k, &v, &step, |_, _| false);
+            let copy = |tensor: &Values, width| values(Element::F32, &[keys, width], &read(&tensor.source()));
+            let part = |part| (copy(&k, D), copy(&v, E), None, Step { part, ..step });
+            assert_close(&run(&q, &[part(KeyPart::Settled), part(KeyPart::Recent)]), &expected, 1e-5);
+            // Row 0 at position `offset` has settled what 8 keys follow, in fours.
+            let seen = visible_keys(&Step { part: KeyPart::Settled, window: 0, ..step }, 0, &(0..keys));
+            assert_eq!(seen.end as i64, ((offset + 1 - 8) / 4 * 4).max(0));
+        }
+    }
+
+    #[test]
+    fn scaled_keys_and_values_are_what_they_stand_for() {
+        let keys = 70;
+        let q = random(Element::F32, &[ROWS, D], 1);
+        let (k, v) = (random(Element::U4, &[keys, D], 2), random(Element::U8, &[keys, 6], 3));
+        let rows = keys.div_ceil(32);
+        let (ks, ko) = (random(Element::F16, &[rows, D], 4), random(Element::F16, &[rows, D], 5));
+        let (vs, vo) = (random(Element::F16, &[keys, 2], 6), random(Element::F16, &[keys, 2], 7));
+        let plain = |x: &Values, scale: &Values, offset: &Values, width: usize, block: usize| {
+            let (x, scale, offset) = (read(&x.source()), read(&scale.source()), read(&offset.source()));
+            let groups = scale.len() / keys.div_ceil(block);
+            let value = |at: usize| {
+                let place = at / width / block * groups + at % width / (width / groups);
+                x[at] * scale[place] + offset[place]
+            };
+            values(Element::F32, &[keys, width], &(0..keys * width).map(value).collect::<Vec<_>>())
+        };
+        let mut results = Vec::new();
+        for quantised in [false, true] {
+            let mut workspace = Workspace::default();
+            let mut accumulator = values(Element::F32, &[ROWS, 6], &[]);
+            let mut maximum = values(Element::F32, &[ROWS], &[f64::NEG_INFINITY; ROWS]);
+            let mut sum = values(Element::F32, &[ROWS], &[]);
+            let (pk, pv) = (plain(&k, &ks, &ko, D, 32), plain(&v, &vs, &vo, 6, 1));
+            let (kk, vv) = if quantised { (k.source(), v.source()) } else { (pk.source(), pv.source()) };
+            let (ks, ko, vs, vo, q) = (ks.source(), ko.source(), vs.source(), vo.source(), q.source());
+            let grouped = |scale, offset| match quantised {
+                true => Grouped { scale: Some(scale), offset: Some(offset) },
+                false => Grouped { scale: None, offset: None },
+            };
+            let inputs = Inputs {
+                q: &q,
+                k: &kk,
+                v: &vv,
+                mask: None,
+                k_grouped: grouped(&ks, &ko),
+                v_grouped: grouped(&vs, &vo),
+            };
+            let (mut a, mut b, mut c) = (accumulator.destination(), maximum.destination(), sum.destination());
+            let running = Running { accumulator: &mut a, maximum: &mut b, sum: &mut c };
+            let step = Step { block: if quantised { 32 } else { 1 }, ..PLAIN };
+            attention(running, &inputs, &step, &mut workspace).expect("fits");
+            results.push(read(&accumulator.source()));
+        }
+        assert_close(&results[1], &results[0], 1e-4);
     }
 }

@@ -3,11 +3,11 @@
 use super::elementwise::{CHUNK, map1};
 use super::lanes::{Lane, load, saturate_to, store, with_lane};
 use super::small_float::{encode, is_small_float};
-use super::walk::for_each_row;
-use super::{Fault, require, same_dims};
+use super::walk::{for_each_index, for_each_row, steps_of};
+use super::{Fault, require, same, same_dims};
 use crate::element::{Class, Element};
 use crate::functions::Rounding;
-use crate::memory::{Destination, Source};
+use crate::memory::{Destination, Source, Workspace};
 
 /// `destination = x` in another element type; see the command for rounding and range.
 pub fn convert(
@@ -147,6 +147,52 @@ fn dequantize_wide(
     })
 }
 
+/// Quantises the last dimension of x in groups; see the command for what scale and offset are.
+pub fn quantize_groups(
+    destination: &mut Destination<'_>,
+    scale: &mut Destination<'_>,
+    offset: &mut Destination<'_>,
+    x: &Source<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
+    same_dims("extents of destination and x differ", destination, x)?;
+    let rank = x.rank();
+    let fits = rank >= 1 && scale.rank() == rank && offset.rank() == rank;
+    require(fits, "quantize_groups: ranks differ")?;
+    same("quantize_groups: scale and offset differ", scale.dims(), offset.dims())?;
+    same("quantize_groups: scale and x differ", &scale.dims()[..rank - 1], &x.dims()[..rank - 1])?;
+    let (width, groups) = (x.last_dim(), scale.last_dim());
+    require(groups >= 1 && width.is_multiple_of(groups), "quantize_groups: groups do not divide x")?;
+    let levels = destination.element().integer_range().filter(|range| range.0 == 0).map(|range| range.1);
+    let levels = levels.ok_or(Fault::Shape("quantize_groups makes unsigned integers"))? as f32;
+    let row = workspace.lanes::<f32>(width / groups)?;
+    let strides = [destination.strides(), scale.strides(), offset.strides(), x.strides()];
+    let (steps, _) = steps_of(strides.map(|strides| &strides[..rank - 1]));
+    let along: [i64; 4] = std::array::from_fn(|view| strides[view][rank - 1]);
+    for_each_index(&x.dims()[..rank - 1], &steps[..rank - 1], |places| {
+        for group in 0..groups as i64 {
+            let first = group * row.len() as i64;
+            load(x, places[3] + first * along[3], along[3], row);
+            let least = row.iter().fold(f32::INFINITY, |a, &b| Lane::minimum(a, b));
+            let most = row.iter().fold(f32::NEG_INFINITY, |a, &b| Lane::maximum(a, b));
+            let mut factors = [(most - least) / levels, least];
+            // As they are kept: the codes make up for their rounding.
+            let [scale_at, offset_at] = [1, 2].map(|view: usize| places[view] + group * along[view]);
+            store(scale, scale_at, 1, &factors[..1]);
+            store(offset, offset_at, 1, &factors[1..]);
+            load(&scale.as_source(), scale_at, 1, &mut factors[..1]);
+            load(&offset.as_source(), offset_at, 1, &mut factors[1..]);
+            for lane in row.iter_mut() {
+                let code = ((*lane - factors[1]) / factors[0]).round_ties_even();
+                let is_number = code.is_finite() && factors[0] != 0.0;
+                *lane = if is_number { code.clamp(0.0, levels) } else { 0.0 };
+            }
+            store(destination, places[0] + first * along[0], along[0], row);
+        }
+        Ok(())
+    })
+}
+
 fn for_each_scaled(
     destination: &mut Destination<'_>,
     x: &Source<'_>,
@@ -241,6 +287,31 @@ mod tests {
             converted(Element::F64, Element::F16, &[65519.0, 1e9], true, Rounding::Truncate),
             [65504.0, f64::INFINITY]
         );
+    }
+
+    #[test]
+    fn groups_have_their_own_scale_and_offset() {
+        let mut workspace = Workspace::default();
+        let x = values(Element::F32, &[2, 4], &[0.0, 30.0, -1.0, 0.5, 7.0, 7.0, f64::NAN, 1.0]);
+        for (element, levels) in [(Element::U4, 15.0), (Element::U8, 255.0)] {
+            let mut q = values(element, &[2, 4], &[9.0; 8]);
+            let (mut scale, mut offset) =
+                (values(Element::F16, &[2, 2], &[]), values(Element::F16, &[2, 2], &[]));
+            let mut run = |x: &Source<'_>| {
+                let (mut scale, mut offset) = (scale.destination(), offset.destination());
+                quantize_groups(&mut q.destination(), &mut scale, &mut offset, x, &mut workspace)
+            };
+            run(&x.source()).expect("fits");
+            let codes = read(&q.source());
+            assert_eq!(codes[..6], [0.0, levels, 0.0, levels, 0.0, 0.0]);
+            let (scale, offset) = (read(&scale.source()), read(&offset.source()));
+            assert_eq!((scale[2], offset[2]), (0.0, 7.0));
+            assert!(scale[3].is_nan(), "a group that holds no number stays none");
+            for at in 0..4 {
+                let back = codes[at] * scale[at / 2] + offset[at / 2];
+                assert!((back - read(&x.source())[at]).abs() <= scale[at / 2] * 0.5 + 0.01, "{back}");
+            }
+        }
     }
 
     #[test]

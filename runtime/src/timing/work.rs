@@ -196,6 +196,8 @@ fn lanes(command: &Command, operands: &[Operand], figures: &MachineFigures) -> (
         // Square, sum, scale, gain: four passes and a root per row.
         Command::Normalize { .. } => (largest, 4),
         Command::Rope { .. } | Command::Quantize { .. } | Command::Dequantize { .. } => (largest, 2),
+        // Minimum, maximum, difference and code of each element; a division per group.
+        Command::QuantizeGroups { .. } => (largest, 4),
         Command::AttentionFinish { .. } => (largest, slow),
         Command::Attention { .. } => {
             let rows = operand(operands, "running_sum").map_or(0, elements);
@@ -214,9 +216,14 @@ fn lanes(command: &Command, operands: &[Operand], figures: &MachineFigures) -> (
 }
 
 fn host_cycles(command: &Command, cost: &Cost, cycles_per_lane: u32, figures: &MachineFigures) -> u64 {
-    if matches!(command, Command::BreakUnless { .. } | Command::IfBegin { .. } | Command::SetRegister { .. })
-    {
-        return 1; // the sequencer reads one element
+    if matches!(
+        command,
+        Command::BreakUnless { .. }
+            | Command::IfBegin { .. }
+            | Command::SetRegister { .. }
+            | Command::StoreExpression { .. }
+    ) {
+        return 1; // the sequencer reads or writes one element
     }
     let work = cost.macs as f64 + cost.lanes as f64 * f64::from(cycles_per_lane);
     let bytes = (cost.dram_bytes + cost.sram_bytes) as f64;

@@ -11,7 +11,7 @@ use tilewright_ir::dialects::tile;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::{OpId, ValueId};
 use tilewright_runtime::commands::{
-    ArgFunction, BinaryFunction, Command, CumulativeFunction, Engine, ExpressionId, NormalizeKind,
+    ArgFunction, BinaryFunction, Command, CumulativeFunction, Engine, ExpressionId, KeyPart, NormalizeKind,
     PoolFunction, ReduceFunction, Register, Rounding, ScatterReduction, UnaryFunction, ViewId,
 };
 
@@ -56,7 +56,9 @@ table! {
     ATTENTION => Attention {
         engine: engine, accumulator: view, running_maximum: view, running_sum: view, q: view, k: view, v: view,
         mask: maybe, scale: single, softcap: single, causal_offset: maybe_expression, window: number, group: positive,
+        k_scale: maybe, k_offset: maybe, v_scale: maybe, v_offset: maybe, block: positive, part: part, keep: number,
     };
+    QUANTIZE_GROUPS => QuantizeGroups { engine: engine, destination: view, scale: view, offset: view, x: view };
     ATTENTION_FINISH => AttentionFinish { engine: engine, destination: view, accumulator: view, sum: view };
     SELECT => Select { engine: engine, destination: view, condition: view, a: view, b: view };
     CONVERT => Convert { engine: engine, destination: view, x: view, saturate: flag, rounding: rounding };
@@ -114,6 +116,7 @@ named!(
     CumulativeFunction,
     ArgFunction,
     NormalizeKind,
+    KeyPart,
     Rounding
 );
 
@@ -161,6 +164,10 @@ impl<'a> Reader<'_, 'a> {
 
     fn rounding(self, name: &str) -> Result<Rounding, String> {
         Ok(self.word(name)?.unwrap_or(Rounding::Truncate))
+    }
+
+    fn part(self, name: &str) -> Result<KeyPart, String> {
+        Ok(self.word(name)?.unwrap_or(KeyPart::All))
     }
 
     fn real(self, name: &str) -> Result<f64, String> {

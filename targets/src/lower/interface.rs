@@ -149,9 +149,19 @@ fn attribute_at<'a>(
     index: usize,
     name: &str,
 ) -> Option<&'a str> {
+    attribute_of(module, function, list, index, name).and_then(Attribute::as_str)
+}
+
+fn attribute_of<'a>(
+    module: &'a Module,
+    function: OpId,
+    list: &str,
+    index: usize,
+    name: &str,
+) -> Option<&'a Attribute> {
     let Some(Attribute::Array(items)) = module.op(function).attributes.get(list) else { return None };
     match items.get(index)? {
-        Attribute::Dict(entries) => entries.get(name).and_then(Attribute::as_str),
+        Attribute::Dict(entries) => entries.get(name),
         _ => None,
     }
 }
@@ -188,8 +198,12 @@ fn state_pairs(module: &Module, function: OpId) -> Vec<Pair> {
     pairs
 }
 
-/// How a state's result comes about: the values that are the same concat through kernels' borders, outermost first.
-fn growing_concat(module: &Module, pair: &Pair) -> Option<(Vec<ValueId>, usize)> {
+/// The dimension of tokens in a cache that is quantised in blocks.
+const BLOCKS_AXIS: usize = 2;
+
+/// How a state's result comes about where it is updated in place, by a concat or as a part of a cache in blocks: the values that are
+/// the same result through kernels' borders, outermost first, and the dimension that grows.
+fn updated_in_place(module: &Module, pair: &Pair) -> Option<(Vec<ValueId>, Option<usize>)> {
     let mut chain = vec![pair.result];
     let mut value = pair.result;
     let mut past = pair.argument;
@@ -202,10 +216,13 @@ fn growing_concat(module: &Module, pair: &Pair) -> Option<(Vec<ValueId>, usize)>
             past = module.block(block).arguments[at];
             value = module.op(module.terminator(block)?).operands[index];
             chain.push(value);
+        } else if operation.def == &core::APPEND_BLOCKS && operation.operands.get(index + 1) == Some(&past) {
+            // Its lowering updates each part where it lies; the body alone gets longer.
+            return Some((chain, (index == 0).then_some(BLOCKS_AXIS)));
         } else if operation.def == &core::CONCAT && operation.operands.first() == Some(&past) {
             let rank = module.tensor(value)?.rank();
             let axis = operation.attributes.get("axis").and_then(Attribute::as_int)?;
-            return Some((chain, normalize_axis(axis, rank)?));
+            return Some((chain, Some(normalize_axis(axis, rank)?)));
         } else {
             return None;
         }
@@ -236,7 +253,7 @@ pub(super) fn declare(
             None => declare_tensor(context, &name, "input", context.ty(argument)?, Attributes::new())?,
             Some(pair) => {
                 let output_name = name_of(module, function, RESULTS, pair.output);
-                let (input, output) = declare_state(context, pair, &name, &output_name)?;
+                let (input, output) = declare_state(context, function, pair, &name, &output_name)?;
                 outputs.insert(pair.output, output);
                 input
             }
@@ -288,6 +305,7 @@ fn declare_tensor(
 /// Declares a state; gives the views of the argument and of the result, and reserves the concat's place.
 fn declare_state(
     context: &mut LoweringContext,
+    function: OpId,
     pair: &Pair,
     name: &str,
     output_name: &str,
@@ -300,10 +318,10 @@ fn declare_state(
             "state '{name}' is {past} before a run and {present} ('{output_name}') after it"
         ));
     }
-    let growing = growing_concat(context.source, pair);
+    let updated = updated_in_place(context.source, pair);
     // A state that grows by something else than a concat is replaced as a whole, under its new length.
     let longer = (0..past.rank()).find(|axis| past.shape[*axis] != present.shape[*axis]);
-    let growing_axis = growing.as_ref().map(|(_, axis)| *axis).or(longer);
+    let growing_axis = updated.as_ref().map_or(longer, |(_, axis)| *axis);
     let mut attributes = Attributes::from([
         ("capacity".into(), Attribute::ints(&capacity)),
         ("output_name".into(), Attribute::str(output_name)),
@@ -312,9 +330,12 @@ fn declare_state(
     if let Some(axis) = growing_axis {
         attributes.insert("growing_axis".into(), Attribute::Int(axis as i64));
     }
+    if let Some(recent) = attribute_of(context.source, function, ARGUMENTS, pair.input, "tw.recent") {
+        attributes.insert("recent".into(), recent.clone());
+    }
     let input = declare_tensor(context, name, "state", past, attributes)?;
     let output = View { dims: present.shape.to_vec(), ..input.clone() };
-    for value in growing.into_iter().flat_map(|(chain, _)| chain) {
+    for value in updated.into_iter().flat_map(|(chain, _)| chain) {
         context.reserved.insert(value, output.clone());
     }
     Ok((input, output))

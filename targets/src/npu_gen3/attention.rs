@@ -9,7 +9,7 @@
 
 use super::kernel::Kernel;
 use super::machine::{limits, macs_per_cycle};
-use super::nest::{Body, Nest, Tiled, Tiles};
+use super::nest::{Body, Nest, Place, Tiled, Tiles};
 use super::tile_op;
 use super::tile_search::{Axis, Flow, Operand, Problem, Work, search};
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject, engine, space};
@@ -33,7 +33,7 @@ fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     place(&PlaceContext { op: *op.ok_or("a kernel without its attention")?, ..*context })
 }
 
-fn place(context: &PlaceContext) -> Result<(), String> {
+pub(super) fn place(context: &PlaceContext) -> Result<(), String> {
     let (q, k) = (context.operand(0).ok_or("q is no tensor")?, context.operand(1).ok_or("k is no tensor")?);
     if q.element == Element::F64 {
         return Err("the matrix engine has no f64".into());
@@ -114,7 +114,7 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         mask,
         sinks,
         value_width: v.dims[3].clone(),
-        state: None,
+        running: None,
     };
     nest.run(context, &mut body)
 }
@@ -182,27 +182,85 @@ struct Flash {
     mask: Option<usize>,
     sinks: Option<usize>,
     value_width: Dim,
-    state: Option<State>,
+    running: Option<Running>,
 }
 
 /// What a query tile carries over key tiles: [rows, queries, e], [rows, queries], [rows, queries].
-struct State {
+pub(super) struct Running {
     accumulator: View,
     maximum: View,
     sum: View,
 }
 
+impl Running {
+    /// Nothing seen yet, for `group` query heads at a place; a sink (`[1, group]`) is a key of that score and no value.
+    pub(super) fn begin(
+        context: &mut LoweringContext,
+        place: &Place,
+        group: i64,
+        width: &Dim,
+        sinks: Option<&View>,
+    ) -> Result<Running, String> {
+        let mut buffer = |dims: &[Dim], capacity: &[i64]| {
+            let whole: Vec<Dim> = capacity.iter().map(|length| Dim::Known(*length)).collect();
+            let view = context.buffer_with_capacity(space::ACCUMULATOR, Element::F32, &whole, capacity)?;
+            Ok::<View, String>(View { dims: dims.to_vec(), ..view })
+        };
+        let rows = Dim::Known(group);
+        let e = width.known().ok_or("the width of values is not known")?;
+        let accumulator =
+            buffer(&[rows.clone(), place.length.clone(), width.clone()], &[group, place.capacity, e])?;
+        let maximum = buffer(&[rows.clone(), place.length.clone()], &[group, place.capacity])?;
+        let sum = buffer(&[rows, place.length.clone()], &[group, place.capacity])?;
+        let fill = |context: &mut LoweringContext, view: &View, value: f64| {
+            context.command(&tile::FILL, engine::VECTOR).view(view).attribute("value", value).emit()
+        };
+        fill(context, &accumulator, 0.0)?;
+        match sinks {
+            Some(sinks) => {
+                let sinks = sinks.without_axis(0).with_axis(1).broadcast_to(&maximum.dims);
+                tile_op::convert(context, &maximum, &sinks)?;
+                fill(context, &sum, 1.0)?;
+            }
+            None => {
+                fill(context, &maximum, f64::NEG_INFINITY)?;
+                fill(context, &sum, 0.0)?;
+            }
+        }
+        Ok(Running { accumulator, maximum, sum })
+    }
+
+    /// Accumulator, maximum and sum as the command takes them: heads as a batch dimension, or, when there is one query only, as rows.
+    pub(super) fn views(&self, has_one_query: bool) -> [View; 3] {
+        [&self.accumulator, &self.maximum, &self.sum].map(|view| match has_one_query {
+            true => view.without_axis(1),
+            false => view.clone(),
+        })
+    }
+
+    /// Writes the result tile `[1, 1, rows, queries, e]`.
+    pub(super) fn finish(&self, context: &mut LoweringContext, result: &View) -> Result<(), String> {
+        context
+            .command(&tile::ATTENTION_FINISH, engine::VECTOR)
+            .view(&grouped_rows(result, false))
+            .view(&self.accumulator)
+            .view(&self.sum)
+            .emit()
+    }
+}
+
+/// [1, 1, r, s, x] as the command takes it: heads as a batch dimension, or, when there is one query only, as rows.
+pub(super) fn grouped_rows(view: &View, has_one_query: bool) -> View {
+    let view = view.without_axis(0).without_axis(0);
+    if has_one_query { view.without_axis(1) } else { view }
+}
+
+/// Whether the queries at a place are one for sure.
+pub(super) fn has_one_query(place: &Place) -> bool {
+    place.length == Dim::Known(1)
+}
+
 impl Flash {
-    /// [1, 1, r, s, x] as the command takes it: heads as a batch dimension, or, when there is one query only, as rows.
-    fn rows(view: &View, has_one_query: bool) -> View {
-        let view = view.without_axis(0).without_axis(0);
-        if has_one_query { view.without_axis(1) } else { view }
-    }
-
-    fn has_one_query(tiles: &Tiles) -> bool {
-        tiles.places[QUERY].length == Dim::Known(1)
-    }
-
     /// Keys or values under the batch dimension of query heads.
     fn shared(&self, view: &View, has_one_query: bool) -> View {
         let view = view.without_axis(0).without_axis(0);
@@ -212,54 +270,32 @@ impl Flash {
 
 impl Body for Flash {
     fn begin(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        let sinks = self.sinks.map(|sinks| tiles.load(sinks));
         let place = &tiles.places[QUERY];
-        let mut buffer = |dims: &[Dim], capacity: &[i64]| {
-            let whole: Vec<Dim> = capacity.iter().map(|length| Dim::Known(*length)).collect();
-            let view = context.buffer_with_capacity(space::ACCUMULATOR, Element::F32, &whole, capacity)?;
-            Ok::<View, String>(View { dims: dims.to_vec(), ..view })
-        };
-        let (rows, width) = (Dim::Known(self.group), self.value_width.clone());
-        let e = width.known().ok_or("the width of values is not known")?;
-        let accumulator =
-            buffer(&[rows.clone(), place.length.clone(), width], &[self.group, place.capacity, e])?;
-        let maximum = buffer(&[rows.clone(), place.length.clone()], &[self.group, place.capacity])?;
-        let sum = buffer(&[rows, place.length.clone()], &[self.group, place.capacity])?;
-        let fill = |context: &mut LoweringContext, view: &View, value: f64| {
-            context.command(&tile::FILL, engine::VECTOR).view(view).attribute("value", value).emit()
-        };
-        fill(context, &accumulator, 0.0)?;
-        match self.sinks {
-            Some(sinks) => {
-                // A sink is a key of that score and no value.
-                let sinks = tiles.load(sinks).without_axis(0).with_axis(1).broadcast_to(&maximum.dims);
-                tile_op::convert(context, &maximum, &sinks)?;
-                fill(context, &sum, 1.0)?;
-            }
-            None => {
-                fill(context, &maximum, f64::NEG_INFINITY)?;
-                fill(context, &sum, 0.0)?;
-            }
-        }
-        self.state = Some(State { accumulator, maximum, sum });
+        self.running = Some(Running::begin(context, place, self.group, &self.value_width, sinks)?);
         Ok(())
     }
 
     fn step(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
-        let state = self.state.as_ref().ok_or("attention steps before it begins")?;
-        let one = Flash::has_one_query(tiles);
-        let flat = |view: &View| if one { view.without_axis(1) } else { view.clone() };
-        let q = Flash::rows(tiles.load(0), one);
+        let running = self.running.as_ref().ok_or("attention steps before it begins")?;
+        let one = has_one_query(&tiles.places[QUERY]);
+        let [accumulator, maximum, sum] = running.views(one);
+        let q = grouped_rows(tiles.load(0), one);
         let (k, v) = (self.shared(tiles.load(1), one), self.shared(tiles.load(2), one));
-        let mask = self.mask.map(|mask| Flash::rows(tiles.load(mask), one));
+        let mask = self.mask.map(|mask| grouped_rows(tiles.load(mask), one));
         let mut command = context
             .command(&tile::ATTENTION, engine::MATRIX)
-            .view(&flat(&state.accumulator))
-            .view(&flat(&state.maximum))
-            .view(&flat(&state.sum))
+            .view(&accumulator)
+            .view(&maximum)
+            .view(&sum)
             .view(&q)
             .view(&k)
             .view(&v)
             .maybe(mask.as_ref())
+            .maybe(None)
+            .maybe(None)
+            .maybe(None)
+            .maybe(None)
             .attribute("scale", self.scale)
             .attribute("softcap", self.softcap)
             .attribute("window", self.window)
@@ -272,13 +308,7 @@ impl Body for Flash {
     }
 
     fn finish(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
-        let state = self.state.take().ok_or("attention finishes before it begins")?;
-        let result = Flash::rows(tiles.result(0), false);
-        context
-            .command(&tile::ATTENTION_FINISH, engine::VECTOR)
-            .view(&result)
-            .view(&state.accumulator)
-            .view(&state.sum)
-            .emit()
+        let running = self.running.take().ok_or("attention finishes before it begins")?;
+        running.finish(context, tiles.result(0))
     }
 }

@@ -101,8 +101,10 @@ fn wrong_elements(program: &Program, command: &Command, engine: Engine) -> Optio
     if let Some((a, b)) = multiplied {
         let is_integer = |element: Element| matches!(element.class(), Class::Signed | Class::Unsigned);
         let integers = is_integer(a) && is_integer(b) && a.bits() <= 8 && b.bits() <= 8;
+        let is_attention = matches!(command, Command::Attention { .. });
         let floats = matches!(a, Element::F32 | Element::F16 | Element::BF16)
-            && (a == b || b.bits() <= 8 || b == Element::F32);
+            && (a == b || b.bits() <= 8 || b == Element::F32 || is_attention && b == Element::F16);
+
         let fits = if matches!(command, Command::MatmulInteger { .. }) { integers } else { floats };
         return (!fits).then(|| format!("the matrix engine does not multiply {} by {}", a.name(), b.name()));
     }
@@ -117,7 +119,13 @@ fn wrong_elements(program: &Program, command: &Command, engine: Engine) -> Optio
 }
 
 fn converts(command: &Command) -> bool {
-    matches!(command, Command::Convert { .. } | Command::Quantize { .. } | Command::Dequantize { .. })
+    matches!(
+        command,
+        Command::Convert { .. }
+            | Command::Quantize { .. }
+            | Command::QuantizeGroups { .. }
+            | Command::Dequantize { .. }
+    )
 }
 
 #[cfg(test)]

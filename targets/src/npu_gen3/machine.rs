@@ -92,6 +92,9 @@ fn mac_rates() -> Vec<MacRate> {
             rates.push(rate(activation, weight, macs_per_cycle, energy_fj));
         }
     }
+    // Attention over a cache in f16: keys are widened on their way to the multipliers.
+    rates.push(rate(F32, F16, F32_MACS_PER_CYCLE, F32_MAC_FJ));
+    rates.push(rate(BF16, F16, F32_MACS_PER_CYCLE, F32_MAC_FJ));
     rates
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod attention;
+pub mod cached_attention;
 pub mod check;
 pub mod cluster;
 pub mod convolution;
@@ -38,10 +39,11 @@ pub static NPU_GEN3: Target = Target {
     lowerings: &LOWERINGS,
 };
 
-static PARTS: [&[Lowering]; 6] = [
+static PARTS: [&[Lowering]; 7] = [
     rows::LOWERINGS,
     matmul::LOWERINGS,
     attention::LOWERINGS,
+    cached_attention::LOWERINGS,
     convolution::LOWERINGS,
     elementwise::LOWERINGS,
     movement::LOWERINGS,

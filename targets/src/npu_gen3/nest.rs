@@ -77,6 +77,11 @@ impl Tiles<'_> {
         self.loads[index].as_ref().expect("a tile that an open loop fetches")
     }
 
+    /// As [`Tiles::load`], for a tensor that may not be there.
+    pub fn find(&self, index: usize) -> Option<&View> {
+        self.loads.get(index)?.as_ref()
+    }
+
     /// Where the tile of a result is to be written.
     pub fn result(&self, index: usize) -> &View {
         &self.results[index]

@@ -17,7 +17,8 @@ use crate::op_def::{
     optional_attribute, value,
 };
 use crate::tensor::Tensor;
-use crate::types::Type;
+use crate::types::{TensorType, Type};
+use std::borrow::Cow;
 
 /// Rotary position embedding.
 pub static ROPE: OpDef = OpDef {
@@ -96,6 +97,19 @@ fn infer_attention(signature: &Signature) -> Result<Vec<Type>, String> {
         expect_rank(name, ty, 4)?;
         expect_element(name, q.element, ty)?;
     }
+    one(q.element, infer_lengths(signature, q, k, v)?)
+}
+
+/// Checks that q, k, v and the operands 3 (mask) and 4 (sinks) fit each other; gives the result's shape.
+pub(super) fn infer_lengths(
+    signature: &Signature,
+    q: &TensorType,
+    k: &TensorType,
+    v: &TensorType,
+) -> Result<Vec<Dim>, String> {
+    for (name, ty) in [("q", q), ("k", k), ("v", v)] {
+        expect_rank(name, ty, 4)?;
+    }
     expect_dim("batch of 'k'", &q.shape[0], &k.shape[0])?;
     expect_dim("batch of 'v'", &q.shape[0], &v.shape[0])?;
     expect_dim("heads of 'v'", &k.shape[1], &v.shape[1])?;
@@ -122,7 +136,7 @@ fn infer_attention(signature: &Signature) -> Result<Vec<Type>, String> {
     if let Some(sinks) = signature.tensor(4) {
         expect_shape("sinks", std::slice::from_ref(&heads), &sinks.shape)?;
     }
-    one(q.element, q.shape[..3].iter().chain(&v.shape[3..]).cloned())
+    Ok(q.shape[..3].iter().chain(&v.shape[3..]).cloned().collect())
 }
 
 fn evaluate_rope(call: &Invocation) -> Result<Vec<Tensor>, String> {
@@ -219,16 +233,47 @@ impl Attention<'_> {
     }
 }
 
-fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
-    let (q, k, v) = (call.operand(0), call.operand(1), call.operand(2));
-    let [batch, heads, length, d] = q.shape[..] else { return Err("operand 'q' must have rank 4".into()) };
-    let (groups, count, e) = (k.shape[1], k.shape[2], v.shape[3]);
-    if k.shape != [batch, groups, count, d] || v.shape != [batch, groups, count, e] {
-        return Err(format!("shapes differ: q {:?}, k {:?}, v {:?}", q.shape, k.shape, v.shape));
+/// The extents of an attention.
+pub(super) struct Lengths {
+    batch: usize,
+    heads: usize,
+    /// Queries.
+    pub(super) length: usize,
+    /// Width of queries and keys.
+    pub(super) d: usize,
+    groups: usize,
+    /// Keys.
+    pub(super) count: usize,
+    e: usize,
+}
+
+impl Lengths {
+    /// From q [b, h, s, d], k [b, g, t, d], v [b, g, t, e].
+    pub(super) fn of(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Lengths, String> {
+        let [batch, heads, length, d] = q.shape[..] else {
+            return Err("operand 'q' must have rank 4".into());
+        };
+        let (groups, count, e) = (k.shape[1], k.shape[2], v.shape[3]);
+        if k.shape != [batch, groups, count, d] || v.shape != [batch, groups, count, e] {
+            return Err(format!("shapes differ: q {:?}, k {:?}, v {:?}", q.shape, k.shape, v.shape));
+        }
+        if groups == 0 || heads % groups != 0 {
+            return Err(format!("{heads} query heads are no multiple of {groups} key heads"));
+        }
+        Ok(Lengths { batch, heads, length, d, groups, count, e })
     }
-    if groups == 0 || heads % groups != 0 {
-        return Err(format!("{heads} query heads are no multiple of {groups} key heads"));
-    }
+}
+
+/// All queries; `keys(group, query)` gives the keys [t, d] that a query reads, `values` is [b, g, t, e]. Mask and sinks are the call's
+/// operands 3 and 4.
+pub(super) fn attend<'k>(
+    call: &Invocation,
+    q: &Tensor,
+    lengths: &Lengths,
+    keys: &dyn Fn(usize, usize) -> Cow<'k, [f64]>,
+    values: &[f64],
+) -> Result<Tensor, String> {
+    let Lengths { batch, heads, length, d, groups, count, e } = *lengths;
     let full = [batch, heads, length, count];
     let mask = call.get(3).map(|mask| broadcast_to(mask, &full)).transpose()?;
     // As what is added to a logit: 0 or minus infinity for a keep-mask.
@@ -239,22 +284,23 @@ fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
         _ => floats(&mask),
     });
     let sinks = call.get(4).map(floats);
-    let (queries, keys, values) = (floats(q), floats(k), floats(v));
+    let queries = floats(q);
     let mut out = vec![0.0; batch * heads * length * e];
     for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
         let group = b * groups + h / (heads / groups);
-        let attention = Attention {
-            scale: call.signature.float("scale", 1.0),
-            softcap: call.signature.float("softcap", 0.0),
-            causal: call.signature.bool("causal", false),
-            window: call.signature.int("window", -1),
-            shift: count as i64 - length as i64,
-            keys: &keys[group * count * d..(group + 1) * count * d],
-            values: &values[group * count * e..(group + 1) * count * e],
-            key_width: d,
-            value_width: e,
-        };
         for at in 0..length {
+            let keys = keys(group, at);
+            let attention = Attention {
+                scale: call.signature.float("scale", 1.0),
+                softcap: call.signature.float("softcap", 0.0),
+                causal: call.signature.bool("causal", false),
+                window: call.signature.int("window", -1),
+                shift: count as i64 - length as i64,
+                keys: &keys,
+                values: &values[group * count * e..(group + 1) * count * e],
+                key_width: d,
+                value_width: e,
+            };
             let row = (b * heads + h) * length + at;
             let added = |j: usize| mask.as_ref().map_or(0.0, |mask: &Vec<f64>| mask[row * count + j]);
             let sink = sinks.as_ref().map(|sinks| sinks[h]);
@@ -262,7 +308,16 @@ fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
             attention.query(query, at, added, sink, &mut out[row * e..(row + 1) * e]);
         }
     }
-    Ok(vec![Tensor::from_floats(q.element, &[batch, heads, length, e], out)])
+    Ok(Tensor::from_floats(q.element, &[batch, heads, length, e], out))
+}
+
+fn evaluate_attention(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let (q, k, v) = (call.operand(0), call.operand(1), call.operand(2));
+    let lengths = Lengths::of(q, k, v)?;
+    let (keys, values) = (floats(k), floats(v));
+    let size = lengths.count * lengths.d;
+    let keys = |group: usize, _| Cow::Borrowed(&keys[group * size..(group + 1) * size]);
+    Ok(vec![attend(call, q, &lengths, &keys, &values)?])
 }
 
 #[cfg(test)]

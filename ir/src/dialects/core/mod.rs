@@ -5,6 +5,7 @@
 //! ```
 
 mod attention;
+mod cache;
 mod cast;
 mod constant;
 mod control;
@@ -26,6 +27,7 @@ mod testing;
 mod tests;
 
 pub use attention::{ATTENTION, ROPE};
+pub use cache::{APPEND_BLOCKS, CACHED_ATTENTION, QUANTIZE_GROUPS};
 pub use cast::{BITCAST, CAST};
 pub use constant::{CONSTANT, IOTA, SIZE};
 pub use control::{IF, KERNEL, LOOP, SCAN, YIELD};
@@ -125,6 +127,9 @@ pub static DIALECT: Dialect = Dialect {
         &GLU,
         &ROPE,
         &ATTENTION,
+        &QUANTIZE_GROUPS,
+        &APPEND_BLOCKS,
+        &CACHED_ATTENTION,
         &CONVOLUTION,
         &CONV_TRANSPOSE,
         &POOL,

@@ -191,7 +191,9 @@ fn nothing_panics_on_any_signature() {
                 accepted += usize::from(evaluates(&signature, &mut sampler, &bindings));
             }
         }
-        let plain = def.regions == 0 && !def.is(Traits::TERMINATOR) && def != &&CONSTANT;
+        // Five tensors whose lengths depend on two attributes: a test of their own stands beside the op.
+        let is_rare = [&CONSTANT, &APPEND_BLOCKS].contains(def);
+        let plain = def.regions == 0 && !def.is(Traits::TERMINATOR) && !is_rare;
         assert!(!plain || accepted > 0, "{}: no random signature was ever accepted and evaluated", def.name);
     }
 }

@@ -112,10 +112,15 @@ commands! {
     };
     /// One flash-attention step over a tile of keys: q `[rows, d]`, k `[t, d]`, v `[t, e]`; accumulator `[rows, e]`, running maximum and
     /// sum `[rows]`. Key j is visible to row r when `j <= r / group + causal_offset`, and, with a window, `j > r / group +
-    /// causal_offset - window`.
+    /// causal_offset - window`. Row j of k is scaled by row j / `block` of its scale; a `part` (all, settled or recent) limits what a
+    /// row sees to blocks that at least `keep` keys follow, or to the others.
     ATTENTION "attention" (
-        update accumulator, update running_maximum, update running_sum, read q, read k, read v, optional mask
-    ) { needs scale: Float, may softcap: Float, may causal_offset: Dim, may window: Int, may group: Int };
+        update accumulator, update running_maximum, update running_sum, read q, read k, read v, optional mask,
+        optional k_scale, optional k_offset, optional v_scale, optional v_offset
+    ) {
+        needs scale: Float, may softcap: Float, may causal_offset: Dim, may window: Int, may group: Int, may block: Int,
+        may part: Str, may keep: Int
+    };
     /// `destination[r, e] = accumulator[r, e] / sum[r]`, 0 where the sum is 0.
     ATTENTION_FINISH "attention_finish" (write destination, read accumulator, read sum) {};
     /// Elementwise function of one operand, with constants `alpha` and `beta`.
@@ -130,6 +135,8 @@ commands! {
     QUANTIZE "quantize" (write destination, read x, read scale, optional zero_point) {};
     /// `destination = (x - zero_point) * scale`.
     DEQUANTIZE "dequantize" (write destination, read x, read scale, optional zero_point) {};
+    /// The last dimension in groups: `offset = minimum`, `scale = range / levels`, `destination = round((x - offset) / scale)`.
+    QUANTIZE_GROUPS "quantize_groups" (write destination, write scale, write offset, read x) {};
     /// Reduces every dimension where the destination's extent is 1 and x's is not.
     REDUCE "reduce" (write destination, read x) { needs function: Str, may accumulate: Bool };
     /// Softmax over the last dimension, or its logarithm.

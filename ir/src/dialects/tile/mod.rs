@@ -104,6 +104,7 @@ pub static DIALECT: Dialect = Dialect {
         &CONVERT,
         &QUANTIZE,
         &DEQUANTIZE,
+        &QUANTIZE_GROUPS,
         &REDUCE,
         &SOFTMAX,
         &NORMALIZE,
