@@ -8,6 +8,7 @@
 
 use crate::generation_config::GenerationConfig;
 use crate::import;
+use crate::kv_cache::{CachePlan, KvCache};
 use crate::model::Source;
 use crate::plan::{PlanOptions, ProgramPlan, plan};
 use crate::session::Session;
@@ -81,6 +82,8 @@ pub struct CompileOptions {
     pub sram_bytes: Option<u64>,
     /// Chunk lengths and context window.
     pub plan: PlanOptions,
+    /// How key/value caches are kept; as the model has them when none is given.
+    pub kv_cache: Option<KvCache>,
     /// Fail on any host fallback.
     pub require_target: bool,
     /// Rule files beyond the session's.
@@ -212,6 +215,7 @@ impl Session {
         let mut plan_options = options.plan.clone();
         plan_options.context_window = plan_options.context_window.or_else(|| model_window(source));
         let plans = plan(&compilation.signature, &plan_options)?;
+        let cache = options.kv_cache.map(|format| format.plan(&plans)).transpose().map_err(one)?;
         let contexts: Vec<PassContext> = plans
             .iter()
             .map(|_| self.pass_context(&options.rule_files).map_err(one))
@@ -221,7 +225,7 @@ impl Session {
         let optimized: Vec<Result<Optimized, Diagnostics>> = plans
             .into_par_iter()
             .zip(contexts)
-            .map(|(plan, context)| self.optimize(&imported.module, plan, context, target, options))
+            .map(|(plan, context)| self.optimize(&imported.module, (plan, cache), context, target, options))
             .collect();
         compilation.phases.push(("optimize", start.elapsed()));
         let start = Instant::now();
@@ -279,7 +283,7 @@ impl Session {
     fn optimize(
         &self,
         imported: &Module,
-        plan: ProgramPlan,
+        (plan, cache): (ProgramPlan, Option<CachePlan>),
         mut context: PassContext,
         target: &'static Target,
         options: &CompileOptions,
@@ -297,7 +301,11 @@ impl Session {
             if level > options.compile_to {
                 break;
             }
-            let manager = PassManager::parse(pipeline, &self.passes).map_err(|problem| vec![problem])?;
+            let pipeline = match &cache {
+                Some(cache) if level == Level::Kernels => format!("{},{pipeline}", cache.pipeline()),
+                _ => pipeline.to_string(),
+            };
+            let manager = PassManager::parse(&pipeline, &self.passes).map_err(|problem| vec![problem])?;
             manager.run(&mut module, &mut context, &mut []).map_err(|failure| failure.diagnostics)?;
             if wants_text(level) {
                 dumps.push((level, print(&module, &PrintOptions::default())));
@@ -322,7 +330,12 @@ impl Session {
         compilation: &mut Compilation,
     ) -> Result<(), Diagnostics> {
         let Optimized { plan, module, machine, warnings, explain, dumps } = optimized;
-        compilation.warnings.extend(warnings);
+        // Programs of several chunk lengths say the same of the model.
+        for warning in warnings {
+            if !compilation.warnings.contains(&warning) {
+                compilation.warnings.push(warning);
+            }
+        }
         let function = main_function(&module)?;
         let mut report = ProgramReport {
             name: plan.name.clone(),

@@ -19,6 +19,7 @@ pub mod generation_config;
 pub mod import;
 pub mod instruments;
 pub mod json_schema;
+pub mod kv_cache;
 pub mod loaded;
 pub mod metrics;
 pub mod model;

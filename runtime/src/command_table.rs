@@ -328,6 +328,8 @@ macro_rules! for_each_command {
                 part: KeyPart,
                 /// keys that follow a settled block
                 keep: u32,
+                /// the offset tells a row's age only: keys after its own are visible too
+                ahead: bool,
             },
             /// `destination[r, e] = accumulator[r, e] / sum[r]`, 0 where the sum is 0.
             0x29 Vector attention_finish = AttentionFinish {

@@ -13,6 +13,7 @@ use std::time::Duration;
 /// Arguments.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  tilewright compile models/story-3m -o story.npu\n  \
+    tilewright compile models/story-3m -o story.npu --kv-cache kv4\n  \
     tilewright compile bert.onnx -o bert.npu --bind batch=1,seq=128 --require-target\n  \
     tilewright compile model.onnx -o - --compile-to kernels\n  \
     tilewright compile model.onnx -o short.npu --chunk-lengths 1,32 --strip-weights --weights shared.weights.npu\n  \

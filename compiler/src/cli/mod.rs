@@ -24,6 +24,7 @@ mod synthesize;
 use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::import::Activations;
+use crate::kv_cache::KvCache;
 use crate::plan::PlanOptions;
 use crate::session::Session;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -103,6 +104,9 @@ pub(crate) struct CompileArguments {
     /// Tokens that the KV cache holds at most
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context_window: Option<usize>,
+    /// How key/value caches are kept; as the model has them when left out
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) kv_cache: Option<KvCache>,
     /// Fail when any op would run on the host
     #[arg(long)]
     pub(crate) require_target: bool,
@@ -204,6 +208,7 @@ impl CompileArguments {
                 chunk_lengths: self.chunk_lengths.clone(),
                 context_window: self.context_window,
             },
+            kv_cache: self.kv_cache,
             require_target: self.require_target,
             activations: self.activations.unwrap_or_default(),
             rule_files: self.rules.clone(),

@@ -83,6 +83,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
 }
 
 fn run_cases(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.what.kv_cache.is_some() {
+        let what =
+            "--kv-cache is for --text: a recorded case feeds its cache from outside, as the model has it";
+        return Err(Failure::Usage(what.into()));
+    }
     let on = if arguments.on.is_empty() { &["reference".to_string()][..] } else { &arguments.on };
     let mut rows = Vec::new();
     let mut unsupported = false;

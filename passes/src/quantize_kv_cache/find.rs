@@ -36,8 +36,6 @@ pub(super) struct Cache {
     pub(super) count: i64,
     pub(super) width: i64,
     pub(super) role: Role,
-    /// Whether every attention that reads it is causal.
-    pub(super) is_causal: bool,
     pub(super) attentions: Vec<OpId>,
 }
 
@@ -115,7 +113,7 @@ fn cache(module: &Module, function: OpId, block: BlockId, index: usize) -> Optio
         if width % 2 != 0 {
             return Err(format!("rows of {width} elements are not whole bytes in 4 bits"));
         }
-        let (role, attentions, is_causal) = readers(module, present)?;
+        let (role, attentions) = readers(module, present)?;
         Ok(Cache {
             block,
             index,
@@ -128,7 +126,6 @@ fn cache(module: &Module, function: OpId, block: BlockId, index: usize) -> Optio
             count,
             width,
             role,
-            is_causal,
             attentions,
         })
     };
@@ -150,9 +147,9 @@ fn state_output(module: &Module, function: OpId, index: usize) -> Option<String>
 }
 
 /// What reads a cache: attention as keys or as values, and the return.
-fn readers(module: &Module, present: ValueId) -> Result<(Role, Vec<OpId>, bool), String> {
+fn readers(module: &Module, present: ValueId) -> Result<(Role, Vec<OpId>), String> {
     let mut attentions = Vec::new();
-    let (mut role, mut is_causal) = (None, true);
+    let mut role = None;
     for user in &module.value(present).users {
         let operation = module.op(*user);
         if operation.def == &builtin::RETURN {
@@ -177,8 +174,7 @@ fn readers(module: &Module, present: ValueId) -> Result<(Role, Vec<OpId>, bool),
         if window >= 0 && !causal || window == 0 {
             return Err("its attention has a window without a causal limit".into());
         }
-        is_causal &= causal;
         attentions.push(*user);
     }
-    Ok((role.ok_or("nothing reads it")?, attentions, is_causal))
+    Ok((role.ok_or("nothing reads it")?, attentions))
 }

@@ -1,7 +1,7 @@
-//! Keeps key/value caches in f16, in 8 or in 4 bits: the state's type changes, new tokens are converted as they come, attention reads
+//! Keeps key/value caches in f32 or f16, in 8 or in 4 bits: the state's type changes, new tokens are converted as they come, attention reads
 //! what is kept.
 //!
-//! `f16` converts. `kv8` quantises each token's keys and values per head. `kv4` quantises values per token in groups of 32, and
+//! `f32` and `f16` convert. `kv8` quantises each token's keys and values per head. `kv4` quantises values per token in groups of 32, and
 //! keys per channel over blocks of 32 tokens; the last tokens' keys stay in f16 (KIVI: Liu et al. 2024, arXiv:2402.02750). Exported
 //! graphs rotate keys before they cache them, so it is rotated keys that are quantised. A state is a cache when it is `concat(past,
 //! new)` along the tokens and nothing but attention reads it; others stay as they are, with a warning where one looks like a cache.
@@ -30,9 +30,9 @@ use tilewright_ir::types::{TensorType, Type};
 /// The pass.
 pub static DEF: PassDef = PassDef {
     name: "quantize-kv-cache",
-    doc: "Keeps key/value caches in f16, 8 or 4 bits; attention reads them as they are kept.",
+    doc: "Keeps key/value caches in f32, f16, 8 or 4 bits; attention reads them as they are kept.",
     options: &[
-        OptionDef { name: "format", default: "f16", doc: "f16, kv8 or kv4" },
+        OptionDef { name: "format", default: "f16", doc: "f32, f16, kv8 or kv4" },
         OptionDef { name: "tokens", default: "2048", doc: "kv4: the longest context" },
         OptionDef { name: "chunk", default: "32", doc: "kv4: most tokens that any program adds in one run" },
         OptionDef { name: "keep", default: "32", doc: "kv4: keys that stay in f16 beyond the last block" },
@@ -47,7 +47,7 @@ const SPARE_BLOCKS: i64 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    F16,
+    Float(Element),
     Kv8,
     Kv4,
 }
@@ -61,10 +61,11 @@ struct QuantizeKvCache {
 
 fn make(options: &Options) -> Result<Box<dyn Pass>, String> {
     let format = match options.get("format", "f16".to_string())?.as_str() {
-        "f16" => Format::F16,
+        "f32" => Format::Float(Element::F32),
+        "f16" => Format::Float(Element::F16),
         "kv8" => Format::Kv8,
         "kv4" => Format::Kv4,
-        other => return Err(format!("option 'format': expected f16, kv8 or kv4, found '{other}'")),
+        other => return Err(format!("option 'format': expected f32, f16, kv8 or kv4, found '{other}'")),
     };
     let (tokens, chunk) = (options.get("tokens", 2048)?, options.get("chunk", 32)?);
     let keep: i64 = options.get("keep", 32)?;
@@ -89,7 +90,7 @@ impl Pass for QuantizeKvCache {
                     "its memory and traffic do not shrink",
                 );
             }
-            self.rewrite(module, function, &found.caches, context).map_err(|what| {
+            self.rewrite(module, function, &found.caches).map_err(|what| {
                 vec![Diagnostic::error(
                     module.op(function).location.clone(),
                     format!("quantize-kv-cache: {what}"),
@@ -110,28 +111,21 @@ struct Kept {
 }
 
 impl QuantizeKvCache {
-    fn rewrite(
-        &self,
-        module: &mut Module,
-        function: OpId,
-        caches: &[Cache],
-        context: &mut PassContext,
-    ) -> Result<(), String> {
+    fn rewrite(&self, module: &mut Module, function: OpId, caches: &[Cache]) -> Result<(), String> {
+        let has =
+            |cache: &Cache, element| module.tensor(cache.argument).is_some_and(|ty| ty.element == element);
+        if let Format::Float(element) = self.format
+            && caches.iter().all(|cache| has(cache, element))
+        {
+            return Ok(());
+        }
         let mut kept: BTreeMap<ValueId, Kept> = BTreeMap::new();
         let mut states = States::open(module, function);
         for cache in caches {
             let now = match (self.format, cache.role) {
-                (Format::F16, _) => self.convert(module, &mut states, cache)?,
+                (Format::Float(element), _) => convert(module, &mut states, cache, element)?,
                 (Format::Kv8, _) => self.per_token(module, &mut states, cache, 8, cache.width)?,
-                (Format::Kv4, Role::Key) if cache.is_causal => self.in_blocks(module, &mut states, cache)?,
-                (Format::Kv4, Role::Key) => {
-                    context.warn(
-                        module.op(cache.concat).location.clone(),
-                        format!("the cache '{}' takes 8 bits: its attention is not causal", cache.name),
-                        "keys of 4 bits need to know which tokens are recent",
-                    );
-                    self.per_token(module, &mut states, cache, 8, cache.width)?
-                }
+                (Format::Kv4, Role::Key) => self.in_blocks(module, &mut states, cache)?,
                 (Format::Kv4, Role::Value) => {
                     let group = if cache.width % BLOCK == 0 { BLOCK } else { cache.width };
                     self.per_token(module, &mut states, cache, 4, group)?
@@ -151,13 +145,6 @@ impl QuantizeKvCache {
         }
         states.close(module, function);
         Ok(())
-    }
-
-    fn convert(&self, module: &mut Module, states: &mut States, cache: &Cache) -> Result<Kept, String> {
-        let past = states.retype(module, cache, Element::F16);
-        let new = cast(module, cache)?;
-        let data = concat(module, cache, past, new)?;
-        Ok(Kept { data, scale: None, offset: None, recent: None })
     }
 
     /// Codes, scales and offsets of each token side by side, three states that grow together.
@@ -196,7 +183,7 @@ impl QuantizeKvCache {
     /// Keys in blocks of tokens behind a ring of recent ones.
     fn in_blocks(&self, module: &mut Module, states: &mut States, cache: &Cache) -> Result<Kept, String> {
         let past = states.retype(module, cache, Element::U4);
-        let new = cast(module, cache)?;
+        let new = cast(module, cache, Element::F16)?;
         let needed = self.keep + BLOCK - 1 + self.chunk.max(cache.count);
         let ring = ((needed + BLOCK - 1) / BLOCK + SPARE_BLOCKS) * BLOCK;
         let rows = (self.tokens + BLOCK - 1) / BLOCK;
@@ -264,13 +251,26 @@ impl QuantizeKvCache {
     }
 }
 
-/// The new tokens in f16.
-fn cast(module: &mut Module, cache: &Cache) -> Result<ValueId, String> {
+/// The same cache in another float type.
+fn convert(
+    module: &mut Module,
+    states: &mut States,
+    cache: &Cache,
+    element: Element,
+) -> Result<Kept, String> {
+    let past = states.retype(module, cache, element);
+    let new = cast(module, cache, element)?;
+    let data = concat(module, cache, past, new)?;
+    Ok(Kept { data, scale: None, offset: None, recent: None })
+}
+
+/// The new tokens in another float type.
+fn cast(module: &mut Module, cache: &Cache, element: Element) -> Result<ValueId, String> {
     let ty = module.tensor(cache.new).ok_or("new tokens are no tensor")?.clone();
-    if ty.element == Element::F16 {
+    if ty.element == element {
         return Ok(cache.new);
     }
-    let ty = TensorType { element: Element::F16, ..ty };
+    let ty = TensorType { element, ..ty };
     Builder::before(module, cache.concat).op(&core::CAST).operand(cache.new).result(ty).value()
 }
 

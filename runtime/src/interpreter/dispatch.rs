@@ -147,6 +147,7 @@ impl Interpreter<'_> {
                 block,
                 part,
                 keep,
+                ahead,
                 ..
             } => {
                 let causal_offset = causal_offset.map(|id| self.value(id)).transpose()?;
@@ -159,6 +160,7 @@ impl Interpreter<'_> {
                     block: *block,
                     part: *part,
                     keep: *keep,
+                    ahead: *ahead,
                 };
                 views!(accumulator running_maximum running_sum; q k v; mask k_scale k_offset v_scale v_offset; room);
                 let k_grouped = attention::Grouped { scale: k_scale.as_ref(), offset: k_offset.as_ref() };

@@ -36,6 +36,8 @@ pub struct Step {
     pub part: KeyPart,
     /// Keys that follow a settled block.
     pub keep: u32,
+    /// Whether the offset is no limit and tells the age of keys only.
+    pub ahead: bool,
 }
 
 /// Scale and offset of quantised keys or values, `[rows, groups]` each.
@@ -268,7 +270,10 @@ fn visible_keys(step: &Step, row: usize, keys: &std::ops::Range<usize>) -> std::
         last.saturating_sub(i64::from(step.window)).saturating_add(1)
     };
     let relative = |key: i64| key.saturating_sub(keys.start as i64).clamp(0, keys.len() as i64) as usize;
-    let (start, end) = (relative(first), relative(last.saturating_add(1)));
+    let (start, end) = match step.ahead {
+        true => (0, keys.len()),
+        false => (relative(first), relative(last.saturating_add(1))),
+    };
     let block = i64::from(step.block.max(1));
     let settled = || {
         let old = last.saturating_add(1).saturating_sub(i64::from(step.keep));
@@ -338,6 +343,7 @@ mod tests {
         block: 1,
         part: KeyPart::All,
         keep: 0,
+        ahead: false,
     };
 
     fn naive(

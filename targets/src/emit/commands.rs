@@ -57,6 +57,7 @@ table! {
         engine: engine, accumulator: view, running_maximum: view, running_sum: view, q: view, k: view, v: view,
         mask: maybe, scale: single, softcap: single, causal_offset: maybe_expression, window: number, group: positive,
         k_scale: maybe, k_offset: maybe, v_scale: maybe, v_offset: maybe, block: positive, part: part, keep: number,
+        ahead: flag,
     };
     QUANTIZE_GROUPS => QuantizeGroups { engine: engine, destination: view, scale: view, offset: view, x: view };
     ATTENTION_FINISH => AttentionFinish { engine: engine, destination: view, accumulator: view, sum: view };

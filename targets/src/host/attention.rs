@@ -141,11 +141,11 @@ pub(super) fn over_pieces(context: &mut LoweringContext, op: OpId, pieces: &[Pie
         command = command.attribute("softcap", fields.float("softcap", 0.0)).attribute("group", 1i64);
         command = command.attribute("block", piece.block).attribute("part", piece.part);
         command = command.attribute("keep", piece.keep);
-        if causal {
+        if causal || piece.part != "all" {
             command =
                 command.dim("causal_offset", &(&shift - &piece.start)).attribute("window", window.max(0));
         }
-        command.emit()?;
+        command.attribute("ahead", !causal).emit()?;
     }
     running.finish(context, &destination)
 }

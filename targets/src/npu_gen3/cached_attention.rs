@@ -175,7 +175,8 @@ fn lower_attention(context: &mut LoweringContext, op: OpId) -> Result<(), String
         group,
         scale: fields.float("scale", 1.0),
         softcap: fields.float("softcap", 0.0),
-        causal_shift: fields.flag("causal", false).then_some(shift),
+        shift,
+        is_causal: fields.flag("causal", false),
         window: fields.int("window", -1).max(0),
         running: None,
     };
@@ -262,7 +263,9 @@ struct Pieces<'p> {
     group: i64,
     scale: f64,
     softcap: f64,
-    causal_shift: Option<Dim>,
+    /// Position of the first query.
+    shift: Dim,
+    is_causal: bool,
     window: i64,
     running: Option<Running>,
 }
@@ -336,11 +339,11 @@ impl Pieces<'_> {
         command = command.attribute("window", self.window).attribute("block", piece.block);
         command = command.attribute("group", if one { self.group } else { 1 });
         command = command.attribute("part", piece.part).attribute("keep", piece.keep);
-        if let Some(shift) = &self.causal_shift {
-            let offset = &(&tiles.places[QUERY].start + shift) - &tile.start;
+        if self.is_causal || piece.part != "all" {
+            let offset = &(&tiles.places[QUERY].start + &self.shift) - &tile.start;
             command = command.dim("causal_offset", &offset);
         }
-        command.emit()
+        command.attribute("ahead", !self.is_causal).emit()
     }
 
     /// All units of a piece in double-buffered tiles.

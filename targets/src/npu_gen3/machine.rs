@@ -92,9 +92,10 @@ fn mac_rates() -> Vec<MacRate> {
             rates.push(rate(activation, weight, macs_per_cycle, energy_fj));
         }
     }
-    // Attention over a cache in f16: keys are widened on their way to the multipliers.
-    rates.push(rate(F32, F16, F32_MACS_PER_CYCLE, F32_MAC_FJ));
-    rates.push(rate(BF16, F16, F32_MACS_PER_CYCLE, F32_MAC_FJ));
+    // Attention over a cache in another float type: the narrower one is widened on its way to the multipliers.
+    for (query, key) in [(F32, F16), (BF16, F16), (F16, F32), (BF16, F32)] {
+        rates.push(rate(query, key, F32_MACS_PER_CYCLE, F32_MAC_FJ));
+    }
     rates
 }
 

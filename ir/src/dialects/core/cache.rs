@@ -75,8 +75,8 @@ pub static CACHED_ATTENTION: OpDef = OpDef {
     doc: "core.attention over keys and values that are kept in another format. k [b, g, t, d] stands for k * k_scale + k_offset, v [b, g, t, \
           e] for v * v_scale + v_offset; scales and offsets are [b, g, t, groups], groups dividing the width. With `block`, k is as \
           core.append_blocks leaves it: k_scale and k_offset are [b, g, n, d], recent [b, g, r, d] holds the last keys, and \
-          a query at position i sees the first floor((i + 1 - keep) / block) blocks quantised and later keys from the ring (`keep` tokens follow a settled block); `causal` \
-          must be true then. `scale`, `softcap`, `window`, mask and sinks are core.attention's.",
+          a query at position i sees the first floor((i + 1 - keep) / block) blocks quantised and later keys from the ring (`keep` tokens follow a settled block). \
+          `causal`, `scale`, `softcap`, `window`, mask and sinks are core.attention's.",
     operands: &[
         value("q", TypeRule::FloatTensor),
         value("k", TypeRule::NumberTensor),
@@ -285,9 +285,6 @@ fn infer_attention(signature: &Signature) -> Result<Vec<Type>, String> {
         let (block, keep) = blocks(signature)?;
         expect_rank("recent", recent, 4)?;
         check_ring(&recent.shape[2], block, keep, &q.shape[2])?;
-        if !signature.bool("causal", false) {
-            return Err("keys in blocks need a causal attention: their age must be known".into());
-        }
     }
     one(q.element, shape)
 }

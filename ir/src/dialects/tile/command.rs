@@ -113,13 +113,13 @@ commands! {
     /// One flash-attention step over a tile of keys: q `[rows, d]`, k `[t, d]`, v `[t, e]`; accumulator `[rows, e]`, running maximum and
     /// sum `[rows]`. Key j is visible to row r when `j <= r / group + causal_offset`, and, with a window, `j > r / group +
     /// causal_offset - window`. Row j of k is scaled by row j / `block` of its scale; a `part` (all, settled or recent) limits what a
-    /// row sees to blocks that at least `keep` keys follow, or to the others.
+    /// row sees to blocks that at least `keep` keys follow, or to the others. With `ahead` the offset tells the age of keys only.
     ATTENTION "attention" (
         update accumulator, update running_maximum, update running_sum, read q, read k, read v, optional mask,
         optional k_scale, optional k_offset, optional v_scale, optional v_offset
     ) {
         needs scale: Float, may softcap: Float, may causal_offset: Dim, may window: Int, may group: Int, may block: Int,
-        may part: Str, may keep: Int
+        may part: Str, may keep: Int, may ahead: Bool
     };
     /// `destination[r, e] = accumulator[r, e] / sum[r]`, 0 where the sum is 0.
     ATTENTION_FINISH "attention_finish" (write destination, read accumulator, read sum) {};
