@@ -580,7 +580,7 @@ fn a_cache_is_kept_small_saved_and_taken_up_again() {
     assert!(kept(program) * 6 < kept(&plain["programs"][0]), "{inspected}");
 
     let write = |prompt: &str, count: &str, words: &[&str]| {
-        let all = ["generate", &artifact, "--prompt", prompt, "--max-new-tokens", count, "--no-stats"];
+        let all = ["generate", &artifact, "--prompt", prompt, "--max-new-tokens", count, "--stats", "none"];
         expect(0, &[&all[..], words].concat()).out
     };
     let whole = write("Once upon a time", "24", &[]);
