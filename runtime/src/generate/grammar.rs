@@ -10,7 +10,8 @@
 //! let digit = grammar.add(Node::class(b"0-9"));
 //! let number = grammar.add(Node::Repeat { node: digit, minimum: 1, maximum: Some(3) });
 //! let mut machine = Machine::new(grammar, number).unwrap();
-//! let state = machine.read(machine.start(), b"12");
+//! let start = machine.start().clone();
+//! let state = machine.read(&start, b"12");
 //! assert!(state.is_whole() && !machine.read(&state, b"3").is_dead());
 //! assert!(machine.read(&state, b"345").is_dead());
 //! ```
