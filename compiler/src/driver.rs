@@ -11,6 +11,7 @@ use crate::import;
 use crate::kv_cache::{CachePlan, KvCache};
 use crate::model::Source;
 use crate::plan::{PlanOptions, ProgramPlan, plan};
+use crate::quantize::{QuantizeOptions, check_vocabulary, quantize};
 use crate::session::Session;
 use crate::signature::Signature;
 use crate::text_parity::taps::{self, Tap};
@@ -30,6 +31,7 @@ use tilewright_passes::form_kernels::kernel_count;
 use tilewright_passes::machine::Machine;
 use tilewright_passes::pass::PassContext;
 use tilewright_passes::pipeline::PassManager;
+use tilewright_passes::quantize_weights::{WeightRow, incoming};
 use tilewright_runtime::artifact::{Artifact, ArtifactError, ArtifactWriter, WeightsSummary, WeightsWriter};
 use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::stream::Program;
@@ -90,6 +92,8 @@ pub struct CompileOptions {
     pub rule_files: Vec<PathBuf>,
     /// What becomes of activations where the model's nodes permit int8.
     pub activations: import::Activations,
+    /// What becomes of float weights; they stay when none is given.
+    pub quantize: Option<QuantizeOptions>,
     /// Keep a report of the rules that fired.
     pub explain: bool,
     /// Write every level into this folder.
@@ -150,6 +154,8 @@ pub struct Compilation {
     pub programs: Vec<ProgramReport>,
     /// All weights, shared by the programs.
     pub constants: ConstantPool,
+    /// What became of the weights, when quantisation was asked for.
+    pub weights: Vec<WeightRow>,
     /// Warnings.
     pub warnings: Diagnostics,
     /// The model's border before symbols were bound.
@@ -198,6 +204,7 @@ impl Session {
         let mut compilation = Compilation {
             programs: Vec::new(),
             constants: ConstantPool::new(),
+            weights: Vec::new(),
             warnings: imported.diagnostics,
             signature,
             phases,
@@ -212,6 +219,23 @@ impl Session {
             compilation.imported_text = print(&imported.module, &PrintOptions::default());
             return Ok(compilation);
         }
+        let mut faults = incoming::check_scales(&imported.module);
+        faults.extend(check_vocabulary(&compilation.signature, &compilation.companions));
+        let mut module = imported.module;
+        if let Some(wanted) = &options.quantize {
+            let start = Instant::now();
+            let mut context = self.pass_context(&options.rule_files).map_err(one)?;
+            context.machine = (target.machine)();
+            match quantize(&mut module, wanted, &self.passes, &mut context) {
+                Ok(weights) => compilation.weights = weights,
+                Err(mut problems) => faults.append(&mut problems),
+            }
+            compilation.warnings.append(&mut context.diagnostics);
+            compilation.phases.push(("quantize", start.elapsed()));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         let mut plan_options = options.plan.clone();
         plan_options.context_window = plan_options.context_window.or_else(|| model_window(source));
         let plans = plan(&compilation.signature, &plan_options)?;
@@ -225,7 +249,7 @@ impl Session {
         let optimized: Vec<Result<Optimized, Diagnostics>> = plans
             .into_par_iter()
             .zip(contexts)
-            .map(|(plan, context)| self.optimize(&imported.module, (plan, cache), context, target, options))
+            .map(|(plan, context)| self.optimize(&module, (plan, cache), context, target, options))
             .collect();
         compilation.phases.push(("optimize", start.elapsed()));
         let start = Instant::now();
@@ -405,8 +429,9 @@ impl Compilation {
         self.write_programs(&mut writer, &self.metadata)?;
         let constants = self.constants.constants();
         let infos: Vec<_> = constants.iter().map(|constant| constant.info.clone()).collect();
+        let mut maker = self.constants.maker();
         writer.constants(&infos, |index, sink: &mut dyn Write| {
-            sink.write_all(&constants[index].bytes().map_err(std::io::Error::other)?)
+            sink.write_all(&maker.bytes(index).map_err(std::io::Error::other)?)
         })?;
         writer.finish()
     }
@@ -420,8 +445,9 @@ impl Compilation {
         let mut store =
             WeightsWriter::create(weights, TOOL).map_err(|error| cannot_write(weights, &error))?;
         let mut hashes = Vec::new();
-        for constant in self.constants.constants() {
-            let bytes = constant.bytes().map_err(|what| {
+        let mut maker = self.constants.maker();
+        for (index, constant) in self.constants.constants().iter().enumerate() {
+            let bytes = maker.bytes(index).map_err(|what| {
                 let what = format!("cannot make weight '{}': {what}", constant.info.name);
                 Diagnostic::error(Location::Unknown, what)
             })?;

@@ -27,6 +27,7 @@ pub mod modelled;
 pub mod npy;
 pub mod output;
 pub mod plan;
+pub mod quantize;
 pub mod render;
 pub mod session;
 pub mod signature;

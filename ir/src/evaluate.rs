@@ -6,11 +6,13 @@
 //! let outputs = evaluate::run(&module, "main", &inputs)?;
 //! ```
 
+use crate::attribute::{Attribute, Elements};
 use crate::dim::{Bindings, Dim};
 use crate::module::{BlockId, Module, OpId, ValueId};
 use crate::op_def::{Evaluate, Invocation, Signature, Traits};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -176,6 +178,56 @@ pub fn run_with(
     let mut environment = Environment { values: BTreeMap::new(), bindings, given };
     let outputs = run_block(module, block, inputs, &mut environment)?;
     Ok(outputs.into_iter().map(Rc::unwrap_or_clone).collect())
+}
+
+/// Runs a function without arguments on packed elements; gives the bytes of its results. Ops that have a meaning on packed elements
+/// use it: a weight that stays mapped is then read once and never widened as a whole.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_packed(module: &Module, function: &str) -> Result<Vec<Bytes>, EvaluateError> {
+    let fail =
+        |what: String| EvaluateError { op: "func.func".into(), location: format!("@{function}"), what };
+    let op = module.function(function).ok_or_else(|| fail("no such function".into()))?;
+    let block = module.entry(op, 0);
+    if !module.block(block).arguments.is_empty() {
+        return Err(fail("expected a function without arguments".into()));
+    }
+    let mut values: BTreeMap<ValueId, Elements> = BTreeMap::new();
+    for op in &module.block(block).ops {
+        let operation = module.op(*op);
+        let operands: Option<Vec<&Elements>> =
+            operation.operands.iter().map(|value| values.get(value)).collect();
+        let operands = operands.ok_or_else(|| error_at(module, *op, "an operand has no value".into()))?;
+        if operation.def.is(Traits::TERMINATOR) {
+            return Ok(operands.into_iter().map(|elements| elements.bytes().clone()).collect());
+        }
+        let results = run_op_packed(module, *op, &operands).map_err(|what| error_at(module, *op, what))?;
+        values.extend(operation.results.iter().copied().zip(results));
+    }
+    Ok(Vec::new())
+}
+
+fn run_op_packed(module: &Module, op: OpId, operands: &[&Elements]) -> Result<Vec<Elements>, String> {
+    let operation = module.op(op);
+    if operation.def.is(Traits::CONSTANT)
+        && let Some(elements) = operation.attributes.get("value").and_then(Attribute::as_elements)
+    {
+        return Ok(vec![elements.clone()]);
+    }
+    if let Some(evaluate) = operation.def.evaluate_packed {
+        let bytes = module.with_signature(op, |signature| evaluate(signature, operands))?;
+        let with_type = |(value, bytes): (&ValueId, Bytes)| {
+            let ty = module.tensor(*value).ok_or("a result is no tensor")?;
+            Ok(Elements::Dense(ty.clone(), bytes))
+        };
+        return operation.results.iter().zip(bytes).map(with_type).collect();
+    }
+    let tensors: Vec<Tensor> =
+        operands.iter().map(|elements| Tensor::from_elements(elements)).collect::<Result<_, _>>()?;
+    let values: Vec<&Tensor> = tensors.iter().collect();
+    let found = module.with_signature(op, |signature| invoke(signature, &values, &Bindings::new()))?;
+    Ok(found.iter().map(Tensor::to_elements).collect())
 }
 
 fn run_block(

@@ -4,7 +4,7 @@
 //! program, [`builder`] makes ops in it; [`op_def`] is the single definition of an op and [`dialects`] hold them, known through a
 //! [`registry`]; [`mod@print`] and `parse` are its text; [`verify`] says what is well formed; [`tensor`], [`number`] and
 //! [`evaluate`] are the reference semantics, [`fold`] applies them at compile time; [`axes`] sees an op as nested loops;
-//! [`sample`] makes random tensors for tests.
+//! [`sample`] makes random tensors for tests; [`weight_format`] names the formats of quantised weights and [`quantizer`] makes them.
 //!
 //! It must not know: files, ONNX, passes, targets.
 
@@ -26,6 +26,7 @@ pub mod number;
 pub mod op_def;
 pub mod parse;
 pub mod print;
+pub mod quantizer;
 pub mod registry;
 pub mod sample;
 pub mod shape;
@@ -33,3 +34,4 @@ pub mod symbols;
 pub mod tensor;
 pub mod types;
 pub mod verify;
+pub mod weight_format;

@@ -341,6 +341,9 @@ pub enum Evaluate {
     Region(fn(&mut crate::evaluate::RegionCall) -> Result<Vec<Tensor>, String>),
 }
 
+/// Reference semantics on packed elements: the bytes of each result, by the op's signature and its operands in order.
+pub type EvaluatePacked = fn(&Signature, &[&crate::attribute::Elements]) -> Result<Vec<bytes::Bytes>, String>;
+
 /// An op's own rule on its signature.
 pub type VerifySignature = fn(&Signature) -> Result<(), String>;
 
@@ -375,6 +378,8 @@ pub struct OpDef {
     pub verify_regions: Option<VerifyRegions>,
     /// Reference semantics.
     pub evaluate: Evaluate,
+    /// The same on packed bytes, for ops on weights that should not be widened to [`Tensor`]s.
+    pub evaluate_packed: Option<EvaluatePacked>,
 }
 
 impl OpDef {
@@ -392,6 +397,7 @@ impl OpDef {
         verify: None,
         verify_regions: None,
         evaluate: Evaluate::None,
+        evaluate_packed: None,
     };
 
     /// The part after the dot.

@@ -2,7 +2,7 @@
 //!
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
 //! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`],
-//! [`quantize_kv_cache`], [`form_kernels`].
+//! [`quantize_weights`], [`quantize_kv_cache`], [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -24,6 +24,7 @@ pub mod optimize;
 pub mod pass;
 pub mod pipeline;
 pub mod quantize_kv_cache;
+pub mod quantize_weights;
 pub mod rules;
 pub mod synthetic;
 
@@ -42,6 +43,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &optimize::DEF,
     &absorb_masks::DEF,
     &quantize_kv_cache::DEF,
+    &quantize_weights::DEF,
     &form_kernels::DEF,
     &legality::DEF,
 ];

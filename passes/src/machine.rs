@@ -7,6 +7,7 @@
 //! ```
 
 use tilewright_ir::element::Element;
+use tilewright_ir::weight_format::WeightFormat;
 
 /// The part of a machine that executes an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,27 +77,25 @@ impl Machine {
     /// (45 nm: DRAM about 650 times an 8-bit multiply-accumulate), scaled to a current node.
     pub fn reference() -> Machine {
         use Element::{BF16, F16, F32, I4, I8, U4, U8};
+        // Weights in few bits run at the rate of the activation.
+        let packed = [I8, U8, I4, U4, Element::NF4, Element::F8E4M3FN, Element::F8E5M2, Element::F4E2M1];
+        let mut mac_rates = vec![
+            rate(I8, I8, 4096, 60),
+            rate(I8, I4, 4096, 45),
+            rate(U8, I8, 4096, 60),
+            rate(U8, U8, 4096, 60),
+            rate(F16, F16, 1024, 300),
+            rate(BF16, BF16, 1024, 280),
+            rate(F32, F32, 256, 1200),
+        ];
+        mac_rates.extend(packed.map(|weight| rate(F16, weight, 1024, 280)));
+        mac_rates.extend(packed.map(|weight| rate(F32, weight, 256, 1100)));
         Machine {
             name: "reference".into(),
             sram_bytes: 1 << 20,
             accumulator_bytes: 64 << 10,
             vector_lanes: 64,
-            mac_rates: vec![
-                rate(I8, I8, 4096, 60),
-                rate(I8, I4, 4096, 45),
-                rate(U8, I8, 4096, 60),
-                rate(U8, U8, 4096, 60),
-                rate(F16, F16, 1024, 300),
-                rate(F16, I8, 1024, 280),
-                rate(F16, I4, 1024, 260),
-                rate(F16, U4, 1024, 260),
-                rate(BF16, BF16, 1024, 280),
-                rate(F32, F32, 256, 1200),
-                rate(F32, I8, 256, 1100),
-                rate(F32, U8, 256, 1100),
-                rate(F32, I4, 256, 1100),
-                rate(F32, U4, 256, 1100),
-            ],
+            mac_rates,
             vector_elements: vec![F32, F16, BF16, I8, U8, Element::I32, Element::I64, Element::Bool],
             dram_bytes_per_cycle: 64,
             sram_bytes_per_cycle: 512,
@@ -113,6 +112,13 @@ impl Machine {
     pub fn macs_per_cycle(&self, activation: Element, weight: Element) -> Option<u64> {
         let fits = |row: &&MacRate| row.activation == activation && row.weight == weight;
         self.mac_rates.iter().find(fits).map(|row| row.macs_per_cycle)
+    }
+
+    /// Why products cannot take weights of a format; `None` when they can.
+    pub fn weight_veto(&self, activation: Element, format: &WeightFormat) -> Option<String> {
+        self.macs_per_cycle(activation, format.storage).is_none().then(|| {
+            format!("the matrix engine of {} does not multiply {activation} by {}", self.name, format.storage)
+        })
     }
 
     /// Whether an engine computes on an element type.

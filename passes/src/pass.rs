@@ -100,6 +100,8 @@ pub struct PassContext {
     pub diagnostics: Diagnostics,
     /// What the optimiser did, for `--explain`.
     pub reports: Vec<crate::egraph::explain::BlockReport>,
+    /// What became of the weights.
+    pub weights: Vec<crate::quantize_weights::WeightRow>,
 }
 
 impl PassContext {
@@ -113,6 +115,7 @@ impl PassContext {
             granted: Vec::new(),
             diagnostics: Vec::new(),
             reports: Vec::new(),
+            weights: Vec::new(),
         }
     }
 

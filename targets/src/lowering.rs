@@ -131,7 +131,7 @@ pub struct LoweringContext<'a> {
     pub(crate) counted: BTreeSet<std::sync::Arc<str>>,
     /// Numbers that are not affine, with the registers that hold them.
     pub(crate) derived: BTreeMap<Dim, Dim>,
-    pub(crate) constant_functions: usize,
+    pub(crate) constant_functions: BTreeMap<OpId, String>,
     pub(crate) target: Option<&'static Target>,
     pub(crate) problems: Diagnostics,
     pub(crate) placement: Placement,
@@ -159,7 +159,7 @@ impl<'a> LoweringContext<'a> {
             folded: BTreeSet::new(),
             counted: BTreeSet::new(),
             derived: BTreeMap::new(),
-            constant_functions: 0,
+            constant_functions: BTreeMap::new(),
             target: None,
             problems: Diagnostics::new(),
             placement: Placement::default(),

@@ -9,12 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
+use tilewright_passes::quantize_weights::WeightRow;
 
 /// Arguments.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  tilewright compile models/story-3m -o story.npu\n  \
     tilewright compile models/story-3m -o story.npu --kv-cache kv4\n  \
     tilewright compile bert.onnx -o bert.npu --bind batch=1,seq=128 --require-target\n  \
+    tilewright compile models/story-3m -o story.npu --quantize mixed --quantize-override 'role:last=fp8_e4m3'\n  \
     tilewright compile model.onnx -o - --compile-to kernels\n  \
     tilewright compile model.onnx -o short.npu --chunk-lengths 1,32 --strip-weights --weights shared.weights.npu\n  \
     tilewright compile model.onnx -o model.npu --dump-compilation-phases-to phases --explain")]
@@ -126,9 +128,28 @@ fn level_text(compilation: &Compilation) -> String {
     texts.join("// -----\n")
 }
 
-/// Kernels, rules and placement of every program.
+/// What became of the weights; kernels, rules and placement of every program.
 fn explanation(compilation: &Compilation) -> String {
-    compilation.programs.iter().map(explain_program).collect()
+    let programs: String = compilation.programs.iter().map(explain_program).collect();
+    if compilation.weights.is_empty() { programs } else { weights_table(compilation) + &programs }
+}
+
+/// One line per weight: its part, its format and who chose it.
+fn weights_table(compilation: &Compilation) -> String {
+    let mut table = super::table(&["weight", "node", "role", "format", "bytes", "of", "reason"]);
+    for row in &compilation.weights {
+        table.add_row([
+            row.name.clone(),
+            tilewright_targets::emit::location_text(&row.location),
+            row.role.name().to_string(),
+            row.format.clone(),
+            row.to_bytes.to_string(),
+            row.from_bytes.to_string(),
+            row.reason.clone(),
+        ]);
+    }
+    let sum = |of: fn(&WeightRow) -> usize| compilation.weights.iter().map(of).sum::<usize>();
+    format!("{table}\nweights: {} bytes of {}\n\n", sum(|row| row.to_bytes), sum(|row| row.from_bytes))
 }
 
 fn explain_program(report: &ProgramReport) -> String {

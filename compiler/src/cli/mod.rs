@@ -26,6 +26,7 @@ use crate::exit::{EXIT_CODES, Failure};
 use crate::import::Activations;
 use crate::kv_cache::KvCache;
 use crate::plan::PlanOptions;
+use crate::quantize::QuantizeOptions;
 use crate::session::Session;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
@@ -114,6 +115,18 @@ pub(crate) struct CompileArguments {
     /// Runtime does; `parity --cases` tries all when none is given, and says which agreed
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) activations: Option<Activations>,
+    /// Quantise float weights: mixed, int4, w4a16_g128_sym, w8a16, nf4_g64, fp8_e4m3, mxfp4, ...
+    #[arg(long, value_name = "PRESET")]
+    pub(crate) quantize: Option<String>,
+    /// Another format for some weights, by a glob over names or role:NAME; may be given again, the last that fits counts
+    #[arg(long, value_name = "PATTERN=FORMAT")]
+    pub(crate) quantize_override: Vec<String>,
+    /// Take the nearest format where one does not fit a weight, instead of an error
+    #[arg(long)]
+    pub(crate) quantize_allow_fallback: bool,
+    /// Choose weight formats with the least estimated loss so that all weights take at most this many megabytes (10^6 bytes)
+    #[arg(long, value_name = "MB")]
+    pub(crate) max_weights_mb: Option<f64>,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -196,6 +209,34 @@ fn start_log(verbose: u8) {
 }
 
 impl CompileArguments {
+    /// What becomes of float weights. A budget or an exception alone stand on the default preset.
+    fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
+        let is_wanted =
+            self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
+        if !is_wanted {
+            return if self.quantize_allow_fallback {
+                Err(Failure::Usage("--quantize-allow-fallback needs --quantize PRESET".into()))
+            } else {
+                Ok(None)
+            };
+        }
+        let bytes_max = match self.max_weights_mb {
+            Some(megabytes) if megabytes.is_finite() && megabytes > 0.0 => Some((megabytes * 1e6) as usize),
+            Some(megabytes) => {
+                return Err(Failure::Usage(format!(
+                    "--max-weights-mb {megabytes}: expected a number above 0"
+                )));
+            }
+            None => None,
+        };
+        Ok(Some(QuantizeOptions {
+            preset: self.quantize.clone().unwrap_or_else(|| "mixed".into()),
+            overrides: self.quantize_override.clone(),
+            allows_fallback: self.quantize_allow_fallback,
+            bytes_max,
+        }))
+    }
+
     /// What the driver is asked for.
     pub(crate) fn options(&self) -> Result<CompileOptions, Failure> {
         Ok(CompileOptions {
@@ -211,6 +252,7 @@ impl CompileArguments {
             kv_cache: self.kv_cache,
             require_target: self.require_target,
             activations: self.activations.unwrap_or_default(),
+            quantize: self.quantize_options()?,
             rule_files: self.rules.clone(),
             threads: self.threads,
             ..CompileOptions::default()

@@ -114,7 +114,11 @@ const MATRIX_OPS: [&OpDef; 6] = [
 impl CostModel for MachineCost {
     fn cost(&self, query: &CostQuery) -> u64 {
         let machine = &self.0;
-        if query.constant || query.def.is(Traits::CONSTANT) {
+        // What follows from constants is made when the artifact is written, but not what would make a weight larger again.
+        let grows = query.def == &core::DEQUANTIZE
+            && query.results.iter().map(bytes).sum::<u64>()
+                > query.operands.first().copied().flatten().map_or(0, bytes);
+        if query.constant && !grows || query.def.is(Traits::CONSTANT) {
             return 1;
         }
         if query.def == &core::RESHAPE {

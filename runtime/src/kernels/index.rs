@@ -334,7 +334,8 @@ mod tests {
             let (from, to) = (read(&x.source()), read(&out.source()));
             for row in 0..4 {
                 for column in 0..6 {
-                    assert_eq!(to[column * 4 + row], from[row * 6 + column], "{element}");
+                    let (found, expected) = (to[column * 4 + row], from[row * 6 + column]);
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{element}");
                 }
             }
         }

@@ -146,7 +146,8 @@ fn product<L: Lane>(
     }
     let (panel, rest) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS + ROWS * DEPTH)?;
     let (sums, left_rows) = rest.split_at_mut(ROWS_PER_PASS * COLUMNS);
-    let mut room = Room { panel, sums, left: left_rows };
+    let factors = [Factors::new(), Factors::new()];
+    let mut room = Room { panel, sums, left: left_rows, factors };
     for_each_index(&window.dims()[..batch], &steps[..batch], |[to, a0, a1, a2, b0, b1, b2]| {
         let left = Place { values: a0, scale: a1, zero: a2 };
         let right = Place { values: b0, scale: b1, zero: b2 };
@@ -160,6 +161,22 @@ struct Room<'w, L> {
     panel: &'w mut [L],
     sums: &'w mut [L],
     left: &'w mut [L],
+    /// Scales and zero points read last, of a and of b.
+    factors: [Factors<L>; 2],
+}
+
+/// Scales and zero points of a run of columns, kept for the rows that share them.
+struct Factors<L> {
+    /// Where they were read, and how many.
+    place: Option<(i64, i64, usize)>,
+    scale: [L; DEPTH],
+    zero: [L; DEPTH],
+}
+
+impl<L: Lane> Factors<L> {
+    fn new() -> Factors<L> {
+        Factors { place: None, scale: [L::default(); DEPTH], zero: [L::default(); DEPTH] }
+    }
 }
 
 fn matrix<L: Lane>(
@@ -180,12 +197,13 @@ fn matrix<L: Lane>(
             room.sums[..rows * COLUMNS].fill(L::default());
             for start in (0..problem.k).step_by(DEPTH) {
                 let depth = DEPTH.min(problem.k - start);
-                let panel = pack(b, [start, column], [depth, columns], room.panel);
+                let [a_factors, b_factors] = &mut room.factors;
+                let panel = pack(b, [start, column], [depth, columns], room.panel, b_factors);
                 for row in (first..first + rows).step_by(ROWS) {
                     let count = ROWS.min(first + rows - row);
                     for index in 0..count {
                         let lanes = &mut room.left[index * DEPTH..index * DEPTH + depth];
-                        pack_run(a, [row + index, start], depth, false, lanes);
+                        pack_run(a, [row + index, start], depth, false, lanes, a_factors);
                     }
                     let sums = &mut room.sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
                     multiply(room.left, &panel, sums, columns, depth);
@@ -243,7 +261,10 @@ fn pack<'p, L: Lane>(
     origin: [usize; 2],
     extents: [usize; 2],
     room: &'p mut [L],
+    factors: &mut Factors<L>,
 ) -> Panel<'p, L> {
+    // Another block of columns has other factors.
+    factors.place = None;
     let source = b.0.values;
     let rank = source.rank();
     let [down, across] = [source.strides()[rank - 2], source.strides()[rank - 1]];
@@ -265,7 +286,7 @@ fn pack<'p, L: Lane>(
     for run in 0..runs {
         let lanes = &mut room[run * stride..(run + 1) * stride];
         let place = if by_k { [origin[0], origin[1] + run] } else { [origin[0] + run, origin[1]] };
-        pack_run(b, place, along, by_k, &mut lanes[..along]);
+        pack_run(b, place, along, by_k, &mut lanes[..along], factors);
         if !by_k {
             lanes[along..].fill(L::default());
         }
@@ -280,6 +301,7 @@ fn pack_run<L: Lane>(
     count: usize,
     down: bool,
     lanes: &mut [L],
+    factors: &mut Factors<L>,
 ) {
     let rank = operand.values.rank();
     let offset = |source: &Source<'_>, base: i64, row: usize| {
@@ -293,16 +315,24 @@ fn pack_run<L: Lane>(
     }
     let block_of = |row: usize| row.checked_div(operand.block).unwrap_or(0);
     if !down {
-        // Along columns every element has a factor of its own.
-        let mut room = [L::default(); DEPTH];
-        let factors = &mut room[..count];
+        // Along columns every element has a factor of its own, the same for all rows of a block.
+        let at = |factor: Option<&Source<'_>>, base: i64| {
+            factor.map_or(0, |factor| offset(factor, base, block_of(row)))
+        };
+        let (scale_place, zero_place) = (at(operand.scale, place.scale), at(operand.zero, place.zero));
+        let place = Some((scale_place, zero_place, count));
+        let is_known = std::mem::replace(&mut factors.place, place) == place;
         if let Some(zero) = operand.zero {
-            load(zero, offset(zero, place.zero, block_of(row)), zero.last_stride(), factors);
-            lanes.iter_mut().zip(&*factors).for_each(|(lane, &zero)| *lane = lane.subtract(zero));
+            if !is_known {
+                load(zero, zero_place, zero.last_stride(), &mut factors.zero[..count]);
+            }
+            lanes.iter_mut().zip(&factors.zero).for_each(|(lane, &zero)| *lane = lane.subtract(zero));
         }
         if let Some(scale) = operand.scale {
-            load(scale, offset(scale, place.scale, block_of(row)), scale.last_stride(), factors);
-            lanes.iter_mut().zip(&*factors).for_each(|(lane, &scale)| *lane = lane.multiply(scale));
+            if !is_known {
+                load(scale, scale_place, scale.last_stride(), &mut factors.scale[..count]);
+            }
+            lanes.iter_mut().zip(&factors.scale).for_each(|(lane, &scale)| *lane = lane.multiply(scale));
         }
         return;
     }

@@ -1,10 +1,11 @@
 //! The constants of an artifact: equal ones once, by content, in the order of first use, and their bytes one after another.
 //!
-//! Nothing is copied or computed until [`Constant::bytes`] is asked for, tensor by tensor, while the artifact is written. It must not
-//! know files.
+//! Nothing is copied or computed until a [`Maker`] is asked for it, tensor by tensor, while the artifact is written. It must not know
+//! files.
 //!
 //! ```text
-//! for constant in pool.constants() { writer.constant(&constant.info, &constant.bytes()?)?; }
+//! let mut maker = pool.maker();
+//! for (index, constant) in pool.constants().iter().enumerate() { writer.constant(&constant.info, &maker.bytes(index)?)?; }
 //! ```
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use tilewright_ir::attribute::{Attribute, Elements};
 use tilewright_ir::evaluate;
 use tilewright_ir::module::{Module, OpId};
-use tilewright_ir::types::Type;
+use tilewright_ir::types::{TensorType, Type};
 use tilewright_runtime::stream::ConstantInfo;
 
 /// Constants begin at multiples of this, so that the widest vector load is aligned.
@@ -30,24 +31,48 @@ pub struct Constant {
 #[derive(Clone, Debug)]
 enum Source {
     Elements(Elements),
-    /// A module that holds one function without arguments, to be evaluated.
-    Function(Arc<Module>, String),
+    /// Result `.1` of recipe `.0` of the pool.
+    Recipe(usize, usize),
 }
 
-impl Constant {
-    /// Its bytes, little-endian and packed: shared with the mapped model where they stand there as they are.
+/// A module that holds one function without arguments: its results are constants, made together.
+#[derive(Clone, Debug)]
+struct Recipe {
+    module: Arc<Module>,
+    function: String,
+}
+
+/// Makes the bytes of constants. What a recipe gives is kept until each of its results was asked for, so that it runs once when
+/// constants are asked for in their order.
+pub struct Maker<'a> {
+    pool: &'a ConstantPool,
+    waiting: BTreeMap<usize, Vec<Option<Bytes>>>,
+}
+
+impl Maker<'_> {
+    /// The bytes of constant number `index`, little-endian and packed: shared with the mapped model where they stand there as they
+    /// are.
     ///
     /// # Errors
     /// When its expression cannot be evaluated.
-    pub fn bytes(&self) -> Result<Bytes, String> {
-        match &self.source {
-            Source::Elements(elements) => Ok(elements.bytes().clone()),
-            Source::Function(module, name) => {
-                let mut values = evaluate::run(module, name, &[]).map_err(|error| error.to_string())?;
-                let value = values.pop().ok_or_else(|| format!("@{name} gives no value"))?;
-                Ok(Bytes::from(value.to_bytes()))
+    pub fn bytes(&mut self, index: usize) -> Result<Bytes, String> {
+        let (recipe, result) = match &self.pool.constants[index].source {
+            Source::Elements(elements) => return Ok(elements.bytes().clone()),
+            Source::Recipe(recipe, result) => (*recipe, *result),
+        };
+        let mut results = match self.waiting.remove(&recipe) {
+            Some(results) => results,
+            None => {
+                let Recipe { module, function } = &self.pool.recipes[recipe];
+                let made = evaluate::run_packed(module, function).map_err(|error| error.to_string())?;
+                made.into_iter().map(Some).collect()
             }
+        };
+        let bytes = results.get_mut(result).and_then(Option::take);
+        if results.iter().any(Option::is_some) {
+            self.waiting.insert(recipe, results);
         }
+        bytes.ok_or_else(|| format!("constant {index} has no value, or was asked for twice"))
     }
 }
 
@@ -55,6 +80,7 @@ impl Constant {
 #[derive(Clone, Debug, Default)]
 pub struct ConstantPool {
     constants: Vec<Constant>,
+    recipes: Vec<Recipe>,
     /// Key of the contents to the constants that have it.
     by_key: BTreeMap<[u8; 32], Vec<usize>>,
     end_bytes: u64,
@@ -76,27 +102,31 @@ impl ConstantPool {
         self.end_bytes
     }
 
+    /// What makes their bytes.
+    pub fn maker(&self) -> Maker<'_> {
+        Maker { pool: self, waiting: BTreeMap::new() }
+    }
+
     /// All bytes in one piece, for tests and for programs that are run without an artifact.
     ///
     /// # Errors
-    /// As [`Constant::bytes`].
+    /// As [`Maker::bytes`].
     pub fn image(&self) -> Result<Vec<u8>, String> {
         let mut image = vec![0; self.end_bytes as usize];
-        for constant in &self.constants {
+        let mut maker = self.maker();
+        for (index, constant) in self.constants.iter().enumerate() {
             let start = constant.info.offset_bytes as usize;
-            let bytes = constant.bytes()?;
+            let bytes = maker.bytes(index)?;
             image[start..start + bytes.len()].copy_from_slice(&bytes);
         }
         Ok(image)
     }
 
     /// A constant of the same contents.
-    fn find(&self, key: &[u8; 32], source: &Source) -> Option<usize> {
-        let is_same = |at: &&usize| match (&self.constants[**at].source, source) {
-            (Source::Elements(a), Source::Elements(b)) => a.bytes() == b.bytes(),
-            // The key of a function is a hash of all it computes from.
-            (Source::Function(..), Source::Function(..)) => true,
-            _ => false,
+    fn find(&self, key: &[u8; 32], elements: &Elements) -> Option<usize> {
+        let is_same = |at: &&usize| match &self.constants[**at].source {
+            Source::Elements(known) => known.bytes() == elements.bytes(),
+            Source::Recipe(..) => false,
         };
         self.by_key.get(key)?.iter().find(is_same).copied()
     }
@@ -106,27 +136,55 @@ impl ConstantPool {
         let attributes = &module.op(op).attributes;
         let value = module.result(op);
         let Type::View(ty) = module.ty(value) else { return Err("a constant is not a memref".into()) };
-        let (source, key) = match attributes.get("value").and_then(Attribute::as_elements) {
-            Some(elements) => (Source::Elements(elements.clone()), sample(elements.bytes())),
-            None => {
-                let Some(Attribute::Symbol(name)) = attributes.get("function") else {
-                    return Err("a constant has neither a value nor a function".into());
-                };
-                let function =
-                    module.function(name).ok_or_else(|| format!("there is no function @{name}"))?;
-                let key = hash_function(module, function);
-                (Source::Function(Arc::new(extract(module, function)), name.to_string()), key)
-            }
+        let name = module.value(value).name.as_ref().map_or(String::new(), |name| name.to_string());
+        let Some(elements) = attributes.get("value").and_then(Attribute::as_elements) else {
+            let Some(Attribute::Symbol(function)) = attributes.get("function") else {
+                return Err("a constant has neither a value nor a function".into());
+            };
+            let result = attributes.get("result").and_then(Attribute::as_int).unwrap_or(0);
+            return self.add_result(module, function, &name, usize::try_from(result).unwrap_or(0));
         };
-        if let Some(known) = self.find(&key, &source) {
+        let key = sample(elements.bytes());
+        if let Some(known) = self.find(&key, elements) {
             return Ok(self.constants[known].info.offset_bytes);
         }
+        let ty = TensorType { element: ty.element, shape: ty.shape.clone() };
+        self.push(name, &ty, key, Source::Elements(elements.clone()))
+    }
+
+    /// The place of a result of a function. All its results are given places together, one after another.
+    fn add_result(
+        &mut self,
+        module: &Module,
+        function: &str,
+        name: &str,
+        result: usize,
+    ) -> Result<u64, String> {
+        let op = module.function(function).ok_or_else(|| format!("there is no function @{function}"))?;
+        // The key is a hash of all that it computes from.
+        let key = hash_function(module, op);
+        if !self.by_key.contains_key(&key) {
+            let end = module.terminator(module.entry(op, 0)).ok_or("a constant function has no end")?;
+            self.recipes.push(Recipe { module: Arc::new(extract(module, op)), function: function.into() });
+            let recipe = self.recipes.len() - 1;
+            for (index, value) in module.op(end).operands.iter().enumerate() {
+                let ty = module.tensor(*value).ok_or("a constant function gives no tensor")?.clone();
+                let own = module.value(*value).name.as_ref().map(ToString::to_string);
+                let name = own.unwrap_or_else(|| name.to_string());
+                self.push(name, &ty, key, Source::Recipe(recipe, index))?;
+            }
+        }
+        let known =
+            self.by_key[&key].get(result).ok_or_else(|| format!("@{function} has no result {result}"))?;
+        Ok(self.constants[*known].info.offset_bytes)
+    }
+
+    fn push(&mut self, name: String, ty: &TensorType, key: [u8; 32], source: Source) -> Result<u64, String> {
         let shape: Vec<u64> = ty.shape.iter().map(|dim| dim.known().unwrap_or(0).max(0) as u64).collect();
         let bytes = (shape.iter().product::<u64>() * ty.element.bits() as u64).div_ceil(8);
         let element = super::runtime_element(ty.element)
             .ok_or_else(|| format!("element type {} is not known to the command set", ty.element))?;
         let offset_bytes = self.end_bytes.next_multiple_of(ALIGNMENT_BYTES);
-        let name = module.value(value).name.as_ref().map_or(String::new(), |name| name.to_string());
         self.constants
             .push(Constant { info: ConstantInfo { name, element, shape, offset_bytes, bytes }, source });
         self.by_key.entry(key).or_default().push(self.constants.len() - 1);
@@ -237,6 +295,7 @@ pub(crate) fn copy_op(
     );
     to.append(target, copied);
     for (old, new) in operation.results.iter().zip(to.op(copied).results.clone()) {
+        to.value_mut(new).name = from.value(*old).name.clone();
         values.insert(*old, new);
     }
 }

@@ -10,8 +10,11 @@ use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
 use tilewright_ir::op_def::normalize_axis;
 
-pub(super) static ROWS: &[HostRow] =
-    &[HostRow::new(&core::QUANTIZE, quantize), HostRow::new(&core::DEQUANTIZE, dequantize)];
+pub(super) static ROWS: &[HostRow] = &[
+    HostRow::new(&core::QUANTIZE, quantize),
+    HostRow::new(&core::DEQUANTIZE, dequantize),
+    HostRow::new(&core::QUANTIZE_WEIGHT, quantize_weight),
+];
 
 /// How scales lie over a tensor.
 pub(super) enum Parameters {
@@ -123,6 +126,12 @@ fn dequantize(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (scale, zero_point) = (context.operand(op, 1)?, context.optional(op, 2)?);
     let parameters = Parameters::of(context.fields(op), &q, &scale, zero_point.as_ref())?;
     dequantize_into(context, &destination, &q, &scale, zero_point.as_ref(), &parameters)
+}
+
+/// A weight is quantised when the artifact is written, never while it runs.
+fn quantize_weight(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    let ty = context.ty(context.op(op).operands[0])?;
+    Err(format!("the weight of {ty} is computed at run time: only constants are quantised"))
 }
 
 fn quantize(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

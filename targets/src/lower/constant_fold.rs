@@ -36,7 +36,7 @@ pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
         if !is_pure
             || operation.def.is(Traits::CONSTANT)
             || !operation.regions.is_empty()
-            || operation.results.len() != 1
+            || operation.results.is_empty()
         {
             return;
         }
@@ -48,14 +48,16 @@ pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
             return;
         }
         let from: Option<usize> = operation.operands.iter().map(|value| bytes(module, *value)).sum();
-        let to = bytes(module, operation.results[0]);
+        let to: Option<usize> = operation.results.iter().map(|value| bytes(module, *value)).sum();
         // Below a value that folds, a renaming folds too: the view would be of bytes that do not exist.
         let renames_constant = RENAMINGS.contains(&operation.def)
             && !operation.operands.iter().any(|value| folded.contains(value));
-        let fits =
-            matches!((from, to), (Some(from), Some(to)) if to <= SMALL_BYTES || to <= from * GROWTH_MAX);
+        // What is stored in few bits stays so, small or not.
+        let (small, growth) =
+            if operation.def == &core::DEQUANTIZE { (0, 1) } else { (SMALL_BYTES, GROWTH_MAX) };
+        let fits = matches!((from, to), (Some(from), Some(to)) if to <= small || to <= from * growth);
         if fits && !renames_constant {
-            folded.insert(operation.results[0]);
+            folded.extend(operation.results.iter().copied());
         }
     });
     folded
@@ -80,16 +82,36 @@ fn bytes(module: &Module, value: ValueId) -> Option<usize> {
 }
 
 impl LoweringContext<'_> {
-    /// Declares a constant expression for a folded value.
+    /// Declares a constant expression for a folded value. The results of one op share a function.
     pub(crate) fn constant_expression(&mut self, value: ValueId) -> Result<View, String> {
+        let producer = self.source.producer(value).ok_or("a folded value has no op")?;
+        let results = self.source.op(producer).results.clone();
+        let name = match self.constant_functions.get(&producer) {
+            Some(name) => name.clone(),
+            None => {
+                let name = self.constant_function(value, &results);
+                self.constant_functions.insert(producer, name.clone());
+                name
+            }
+        };
         let ty = self.ty(value)?;
-        let name = format!("constant_{}", self.constant_functions);
-        self.constant_functions += 1;
+        let mut attributes = Attributes::from([("function".into(), Attribute::Symbol(name.as_str().into()))]);
+        if results.len() > 1 {
+            let index = results.iter().position(|other| *other == value).unwrap_or(0);
+            attributes.insert("result".into(), index.into());
+        }
+        let dims: Vec<Dim> = ty.shape.to_vec();
+        let view = self.declare(&tile::CONSTANT, attributes, ty.element, &dims, "const")?;
+        self.tile.value_mut(view.buffer).name = self.source.value(value).name.clone();
+        Ok(view)
+    }
+
+    /// Makes a function that gives the results of the op that makes `value`.
+    fn constant_function(&mut self, value: ValueId, results: &[ValueId]) -> String {
+        let name = format!("constant_{}", self.constant_functions.len());
+        let types = results.iter().map(|result| self.source.ty(*result).clone()).collect();
         let attributes = Attributes::from([
-            (
-                "function_type".into(),
-                Attribute::Type(Type::Function(Vec::new(), vec![Type::Tensor(ty.clone())])),
-            ),
+            ("function_type".into(), Attribute::Type(Type::Function(Vec::new(), types))),
             ("sym_name".into(), Attribute::str(&name)),
             ("sym_visibility".into(), Attribute::str("private")),
         ]);
@@ -102,19 +124,10 @@ impl LoweringContext<'_> {
         for op in slice_of(self.source, value) {
             copy_op(self.source, op, &mut self.tile, block, &mut values);
         }
-        let end = self.tile.create_op(
-            &builtin::RETURN,
-            &[values[&value]],
-            Attributes::new(),
-            &[],
-            Default::default(),
-        );
+        let given: Vec<ValueId> = results.iter().map(|result| values[result]).collect();
+        let end = self.tile.create_op(&builtin::RETURN, &given, Attributes::new(), &[], Default::default());
         self.tile.append(block, end);
-        let attributes = Attributes::from([("function".into(), Attribute::Symbol(name.into()))]);
-        let dims: Vec<Dim> = ty.shape.to_vec();
-        let view = self.declare(&tile::CONSTANT, attributes, ty.element, &dims, "const")?;
-        self.tile.value_mut(view.buffer).name = self.source.value(value).name.clone();
-        Ok(view)
+        name
     }
 }
 

@@ -65,6 +65,20 @@ pub fn machine() -> Machine {
     }
 }
 
+/// Weights that the matrix engine widens, with a scale and a zero point, as it takes them in.
+const PACKED_WEIGHTS: [Element; 10] = [
+    Element::I8,
+    Element::U8,
+    Element::I4,
+    Element::U4,
+    Element::I2,
+    Element::U2,
+    Element::NF4,
+    Element::F8E4M3FN,
+    Element::F8E5M2,
+    Element::F4E2M1,
+];
+
 /// Every pair of activation and weight; packed weights run at the activation's rate when it is a float.
 fn mac_rates() -> Vec<MacRate> {
     use Element::{BF16, F16, F32, I4, I8, U4, U8};
@@ -88,7 +102,8 @@ fn mac_rates() -> Vec<MacRate> {
         (BF16, F16_MACS_PER_CYCLE, F16_MAC_FJ),
         (F32, F32_MACS_PER_CYCLE, F32_MAC_FJ),
     ] {
-        for weight in [activation, I8, U8, I4, U4, Element::NF4, Element::F8E4M3FN, Element::F8E5M2] {
+        rates.push(rate(activation, activation, macs_per_cycle, energy_fj));
+        for weight in PACKED_WEIGHTS {
             rates.push(rate(activation, weight, macs_per_cycle, energy_fj));
         }
     }

@@ -59,7 +59,7 @@ pub static MATMUL_INTEGER: OpDef = OpDef {
 pub static LINEAR: OpDef = OpDef {
     name: "core.linear",
     doc: "result = `activation`(x * w + bias); x [.., k], w [k, n], or [n, k] when `transpose_weight`; bias [n]. With scale, w is first \
-          dequantised as by core.dequantize with `axis` and `block` (axes of w as it is stored), in the scale's element type. The \
+          dequantised as by core.dequantize with `axis` and `block` (axes of w as it is stored), to x's element type. The \
           sum, bias and activation are in f64 and rounded once to x's element type. ONNX Gemm, MatMulNBits.",
     operands: &[
         value("x", TypeRule::FloatTensor),
@@ -244,7 +244,7 @@ fn evaluate_matmul_integer(call: &Invocation) -> Result<Vec<Tensor>, String> {
 fn evaluate_linear(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let (x, w) = (call.operand(0), call.operand(1));
     let mut weight = match call.get(3) {
-        Some(scale) => dequantized(call, w, scale, call.get(4), scale.element)?,
+        Some(scale) => dequantized(call, w, scale, call.get(4), x.element)?,
         None => floats(w),
     };
     let (mut k, mut n) = (w.shape[0], w.shape[1]);

@@ -17,6 +17,7 @@ mod matmul;
 mod normalize;
 mod numeric;
 mod quantize;
+mod quantize_weight;
 mod reduce;
 mod regions;
 mod shape;
@@ -47,6 +48,7 @@ pub use matmul::{GLU, LINEAR, MATMUL, MATMUL_INTEGER};
 pub use normalize::{LAYER_NORM, LOG_SOFTMAX, RMS_NORM, SOFTMAX};
 pub use numeric::ACTIVATIONS;
 pub use quantize::{DEQUANTIZE, QUANTIZE};
+pub use quantize_weight::QUANTIZE_WEIGHT;
 pub use reduce::{CUMULATIVE, REDUCE_MAX, REDUCE_MEAN, REDUCE_MIN, REDUCE_PROD, REDUCE_SUM};
 pub use shape::{BROADCAST, CONCAT, PAD, RESHAPE, SLICE, TRANSPOSE};
 
@@ -135,6 +137,7 @@ pub static DIALECT: Dialect = Dialect {
         &POOL,
         &QUANTIZE,
         &DEQUANTIZE,
+        &QUANTIZE_WEIGHT,
         &IF,
         &LOOP,
         &SCAN,

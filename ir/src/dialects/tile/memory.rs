@@ -44,12 +44,13 @@ pub static BUFFER: OpDef = OpDef {
 /// Constant elements in the artifact.
 pub static CONSTANT: OpDef = OpDef {
     name: "tile.constant",
-    doc: "Constant elements in space `const`: `value` itself, or the single result of the private core function `function`, \
-          which takes no arguments and is evaluated when the artifact is written (dequantised or transposed weights).",
+    doc: "Constant elements in space `const`: `value` itself, or result number `result` (0 when left out) of the private core function \
+          `function`, which takes no arguments and is evaluated when the artifact is written (quantised or transposed weights).",
     results: &[value("constant", TypeRule::View)],
     attributes: &[
         optional_attribute("value", AttributeRule::Elements),
         optional_attribute("function", AttributeRule::Symbol),
+        optional_attribute("result", AttributeRule::Int),
         optional_attribute("offset_bytes", AttributeRule::Int),
     ],
     verify: Some(verify_constant),

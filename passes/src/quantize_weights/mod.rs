@@ -1,0 +1,143 @@
+//! Float weights of products and of row look-ups become quantised ones: a recipe over the mapped weight, carried out when the artifact
+//! is written. Weights that are quantised already are not touched.
+//!
+//! ```text
+//! %y = "core.matmul"(%x, %w)
+//!   =>   %q, %s = "core.quantize_weight"(%w) {..}   %d = "core.dequantize"(%q, %s)   %y = "core.matmul"(%x, %d)
+//! %y = "core.gather"(%w, %i)
+//!   =>   %a = "core.gather"(%q, %i)   %b = "core.gather"(%s, %i)   %y = "core.dequantize"(%a, %b)
+//! ```
+
+pub mod apply;
+pub mod budget;
+pub mod decide;
+pub mod incoming;
+pub mod policy;
+pub mod roles;
+
+use crate::pass::{OptionDef, Options, Pass, PassContext, PassDef};
+use budget::Losses;
+use decide::{Decision, decide, within_budget};
+use policy::Policy;
+use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::location::Location;
+use tilewright_ir::module::Module;
+use tilewright_ir::weight_format::{ActivationFormat, Role};
+
+/// The pass.
+pub static DEF: PassDef = PassDef {
+    name: "quantize-weights",
+    doc: "Quantises the float weights of products and embeddings. Expects core IR as imported and canonicalised.",
+    options: &[
+        OptionDef { name: "preset", default: "mixed", doc: "a preset of weight formats" },
+        OptionDef {
+            name: "overrides",
+            default: "",
+            doc: "PATTERN=FORMAT;.. for some weights: globs or role:NAME",
+        },
+        OptionDef {
+            name: "allow-fallback",
+            default: "false",
+            doc: "take the nearest format where one does not fit",
+        },
+    ],
+    make: |options| {
+        let budget = match options.values.get("bytes-max") {
+            Some(_) => Some(Budget { bytes_max: options.get("bytes-max", 0)?, losses: Losses::default() }),
+            None => None,
+        };
+        Ok(Box::new(QuantizeWeights { policy: policy_of(options)?, budget }))
+    },
+};
+
+/// What became of a weight, for the placement table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightRow {
+    /// Its name in the model.
+    pub name: String,
+    /// The nodes that use it.
+    pub location: Location,
+    /// The part it plays.
+    pub role: Role,
+    /// Its format; `float` when it stays as it is.
+    pub format: String,
+    /// Who chose it, and why it is another one than wished.
+    pub reason: String,
+    /// Bytes in the model.
+    pub from_bytes: usize,
+    /// Bytes in the artifact.
+    pub to_bytes: usize,
+}
+
+fn policy_of(options: &Options) -> Result<Policy, String> {
+    let preset = options.values.get("preset").map_or("mixed", String::as_str);
+    let overrides = options.values.get("overrides").map_or("", String::as_str);
+    let overrides: Vec<String> =
+        overrides.split(';').filter(|one| !one.is_empty()).map(ToString::to_string).collect();
+    Policy::new(preset, &overrides, options.get("allow-fallback", false)?)
+}
+
+/// A size that all constants together must not pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Budget {
+    /// Bytes of all constants of the model.
+    pub bytes_max: usize,
+    /// Measured losses; what is not among them is estimated by the share of a weight's energy that rounding changes.
+    pub losses: Losses,
+}
+
+/// The pass with its policy.
+pub struct QuantizeWeights {
+    /// Who gets which format.
+    pub policy: Policy,
+    /// With a budget the preset's formats give way to those with the least loss in it; the user's exceptions stay.
+    pub budget: Option<Budget>,
+}
+
+impl Pass for QuantizeWeights {
+    fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
+        let mut problems = Diagnostics::new();
+        for function in module.functions() {
+            let weights = roles::weights(module, function);
+            for one in self.policy.unused(&weights, module) {
+                context.warn(
+                    Location::Unknown,
+                    format!("'{one}' fits no weight"),
+                    format!("names of weights are such as {}", examples(&weights)),
+                );
+            }
+            let mut decisions = decide(module, weights, &self.policy, context, &mut problems);
+            if let Some(budget) = self.budget.as_ref().filter(|_| problems.is_empty()) {
+                let method = self.policy.preset.method;
+                if let Err(problem) = within_budget(module, &mut decisions, budget, method, context) {
+                    problems.push(problem);
+                }
+            }
+            if problems.is_empty() {
+                for decision in decisions {
+                    context.weights.push(decision.row(module));
+                    if let Decision { format: Some(format), weight, .. } = decision {
+                        apply::quantize(module, &weight, format, self.policy.preset.method)
+                            .map_err(|problem| vec![problem])?;
+                    }
+                }
+            }
+        }
+        if self.policy.preset.activations == ActivationFormat::Int8 {
+            context.warn(
+                Location::Unknown,
+                format!(
+                    "preset '{}': activations stay as they are, only weights are quantised",
+                    self.policy.preset.name
+                ),
+                "",
+            );
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+fn examples(weights: &[roles::Weight]) -> String {
+    let names: Vec<String> = weights.iter().take(3).map(|weight| format!("'{}'", weight.name)).collect();
+    if names.is_empty() { "none here".into() } else { names.join(", ") }
+}
