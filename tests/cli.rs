@@ -7,9 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "import",
     "opt",
+    "quantize",
     "compile",
     "run",
     "generate",
@@ -560,4 +561,26 @@ fn a_synthesized_model_is_whole() {
     let unknown = expect(2, &["synthesize", "huge", "-o", model]);
     assert!(unknown.err.contains("llama-7b (Llama-2-7B)"), "{}", unknown.err);
     expect(1, &["synthesize", "tiny", "--layers", "0", "-o", model]);
+}
+
+#[test]
+fn quantize_tells_what_weights_lose_and_writes_a_plan() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let own = |name: &str| tests_folder().join("models").join(name).display().to_string();
+    let (model, text) = (own("story-3m"), own("calibration.txt"));
+    let (plan, artifact, missing) = (path("p.plan.json"), path("story.npu"), path("no/p.plan.json"));
+    let outcome = expect(2, &["quantize", &model]);
+    assert!(outcome.err.contains("--calibrate"), "{}", outcome.err);
+    let few = ["--calibration-tokens", "128", "--calibration-window", "64"];
+    let words = [&["quantize", &model, "--calibrate", &text, "-o", &plan, "--csv"][..], &few].concat();
+    let outcome = expect(0, &words);
+    assert!(outcome.out.starts_with("weight,node,role,format,method,bits,"), "{}", outcome.out);
+    assert_eq!(outcome.out.lines().count(), 1 + 43);
+    let words = ["compile", &model, "--quantization-plan", &plan, "-o", &artifact];
+    expect(0, &words);
+    // Nothing is half-written: a plan into a folder that is not there leaves nothing.
+    let words = [&["quantize", &model, "--calibrate", &text, "-o", &missing][..], &few].concat();
+    expect(1, &words);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 3);
 }

@@ -4,13 +4,15 @@
 use harness::recorded::{own_cases, shared_cases, tests_folder};
 use std::collections::BTreeSet;
 use std::path::Path;
+use tilewright::calibrate::plan_file::Writer;
+use tilewright::calibrate::{Method, Prepared};
 use tilewright::cases;
 use tilewright::driver::{Compilation, CompileOptions};
 use tilewright::execute::bind;
 use tilewright::loaded::Loaded;
 use tilewright::model::Source;
 use tilewright::plan::PlanOptions;
-use tilewright::quantize::QuantizeOptions;
+use tilewright::quantize::{Calibration, QuantizeOptions, prepare};
 use tilewright::session::Session;
 use tilewright::signature::Signature;
 use tilewright_ir::attribute::Attribute;
@@ -230,4 +232,60 @@ fn a_tokenizer_of_another_model_is_refused() {
         assert!(problems[0].what.contains("2048"), "{}", problems[0]);
     }
     assert!(compile("{").expect_err("no JSON")[0].what.contains("cannot read tokenizer.json"));
+}
+
+fn calibrated(preset: &str) -> CompileOptions {
+    let mut options = quantized(preset, &[]);
+    if let Some(quantize) = &mut options.quantize {
+        quantize.calibration = Some(Calibration {
+            text: Some(tests_folder().join("models/calibration.txt")),
+            samples: Vec::new(),
+            window: 64,
+            tokens: 256,
+            method: Method::Gptq,
+            sensitivity: false,
+        });
+    }
+    options
+}
+
+fn bytes_of(compilation: &Compilation, path: &Path) -> Vec<u8> {
+    compilation.write(path).unwrap_or_else(|problem| panic!("{problem}"));
+    std::fs::read(path).expect("the artifact is there")
+}
+
+#[test]
+fn a_calibration_and_its_plan_give_the_same_artifact() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (session, model) = (Session::new(), tests_folder().join("models/story-3m"));
+    let source = Source::open(&model).expect("the story model");
+    let options = calibrated("w4a8_g128");
+    // 512 and 192 weights per channel: groups of 128 do not divide the latter.
+    let options = CompileOptions {
+        quantize: options.quantize.map(|quantize| QuantizeOptions { allows_fallback: true, ..quantize }),
+        ..options
+    };
+    let plan = folder.path().join("story.plan.json");
+    let mut writer = Writer::create(&plan).expect("a plan");
+    let keep = |weight: Prepared| writer.add(&weight).map_err(|problem| vec![problem]);
+    let (found, _) = prepare(&session, &source, &options, &|_| {}, keep).expect("a calibration");
+    assert!(found.report.rows.iter().all(|row| row.method == "gptq" && row.output_error < 0.1));
+    let share: f64 = found.report.rows.iter().map(|row| row.loss_share).sum();
+    assert!((share - 1.0).abs() < 1e-9, "{share}");
+    writer.finish(&found.module, &found.decisions, &found.report.rows, found.activations).expect("written");
+    let by_plan = CompileOptions {
+        quantize: Some(QuantizeOptions { plan: Some(plan.clone()), ..QuantizeOptions::default() }),
+        ..options.clone()
+    };
+    let at_once = story(&CompileOptions { threads: Some(1), ..options }).expect("compiles");
+    let in_two = story(&by_plan).expect("compiles");
+    assert!(
+        disassembled(&in_two).contains(" a=sram[0x0] i8<") || disassembled(&in_two).contains("i8<16x192")
+    );
+    let (one, two) = (folder.path().join("one.npu"), folder.path().join("two.npu"));
+    assert!(bytes_of(&at_once, &one) == bytes_of(&in_two, &two), "the artifacts differ");
+    // A plan of another model is refused, each weight named.
+    let draft = Source::open(&tests_folder().join("models/story-draft")).expect("the draft model");
+    let problems = session.compile(&draft, &by_plan).err().expect("another model's plan");
+    assert!(problems.iter().all(|one| one.what.contains("story.plan.json")), "{problems:?}");
 }

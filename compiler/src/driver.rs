@@ -226,7 +226,7 @@ impl Session {
             let start = Instant::now();
             let mut context = self.pass_context(&options.rule_files).map_err(one)?;
             context.machine = (target.machine)();
-            match quantize(&mut module, wanted, &self.passes, &mut context) {
+            match quantize(&mut module, wanted, source, &self.passes, &mut context) {
                 Ok(weights) => compilation.weights = weights,
                 Err(mut problems) => faults.append(&mut problems),
             }

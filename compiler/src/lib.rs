@@ -8,6 +8,7 @@
 //! let code: std::process::ExitCode = Session::new().run_cli();
 //! ```
 
+pub mod calibrate;
 pub mod cases;
 pub mod chat;
 mod cli;

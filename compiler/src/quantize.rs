@@ -1,18 +1,31 @@
 //! Quantisation of an imported model's weights: what the user asks for, and the passes that do it.
 //!
-//! Knows no terminal. The passes work on recipes: no weight is computed here.
+//! Knows no terminal. Without a calibration the passes work on recipes, and no weight is computed here; with one, weights come quantised
+//! from a mapped plan.
 //!
 //! ```text
 //! canonicalize,cse,dce   quantize-weights{preset=mixed}
 //! ```
 
+use crate::calibrate::plan_file::{Plan, Writer};
+use crate::calibrate::statistics::{MOMENTS_BYTES_MAX, Sample};
+use crate::calibrate::{Method, Prepared, Report, Request, calibrate, samples};
+use crate::driver::CompileOptions;
+use crate::model::Source;
+use crate::session::Session;
 use crate::signature::Signature;
+use crate::tokens::TokenCodec;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 use tilewright_ir::module::Module;
+use tilewright_ir::weight_format::ActivationFormat;
 use tilewright_passes::PIPELINES;
 use tilewright_passes::pass::{Pass, PassContext, Passes};
 use tilewright_passes::pipeline::PassManager;
+use tilewright_passes::quantize_weights::budget::Losses;
+use tilewright_passes::quantize_weights::decide::Decision;
 use tilewright_passes::quantize_weights::policy::Policy;
 use tilewright_passes::quantize_weights::{Budget, QuantizeWeights, WeightRow};
 
@@ -27,27 +40,196 @@ pub struct QuantizeOptions {
     pub allows_fallback: bool,
     /// Choose formats so that all constants take at most this many bytes.
     pub bytes_max: Option<usize>,
+    /// Quantise with knowledge of the activations.
+    pub calibration: Option<Calibration>,
+    /// Take formats and weights from a plan, instead of all the above.
+    pub plan: Option<PathBuf>,
+}
+
+/// Tokens that a calibration runs when nothing else is said: beyond it the weights of small models hardly change.
+pub const CALIBRATION_TOKENS: usize = 8192;
+
+/// A calibration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calibration {
+    /// A text for a language model.
+    pub text: Option<PathBuf>,
+    /// Recorded inputs.
+    pub samples: Vec<PathBuf>,
+    /// Tokens per window of the text.
+    pub window: usize,
+    /// Tokens of the text at most.
+    pub tokens: usize,
+    /// How weights are rounded.
+    pub method: Method,
+    /// Tell the loss in other formats too.
+    pub sensitivity: bool,
+}
+
+/// What a calibration found.
+pub struct Calibrated {
+    /// The canonical module, its weights as they were.
+    pub module: Module,
+    /// The format of every weight.
+    pub decisions: Vec<Decision>,
+    /// How products take activations.
+    pub activations: ActivationFormat,
+    /// What each weight lost.
+    pub report: Report,
+}
+
+fn policy(options: &QuantizeOptions) -> Result<Policy, Diagnostics> {
+    Policy::new(&options.preset, &options.overrides, options.allows_fallback)
+        .map_err(|what| vec![Diagnostic::error(Location::Unknown, what)])
+}
+
+/// Roles are read from the canonical form: an exporter's identities and casts are gone.
+fn canonicalize(module: &mut Module, passes: &Passes, context: &mut PassContext) -> Result<(), Diagnostics> {
+    let (_, canonical) = PIPELINES[0];
+    let manager = PassManager::parse(canonical, passes).map_err(|problem| vec![problem])?;
+    manager.run(module, context, &mut []).map_err(|failure| failure.diagnostics)
 }
 
 /// Quantises the weights of an imported module. Gives what became of each.
 ///
 /// # Errors
-/// Options that say nothing known, and all weights that do not take their format.
+/// Options that say nothing known, all weights that do not take their format, a plan of another model, samples that do not run.
 pub fn quantize(
     module: &mut Module,
     options: &QuantizeOptions,
+    source: &Source,
     passes: &Passes,
     context: &mut PassContext,
 ) -> Result<Vec<WeightRow>, Diagnostics> {
-    let policy = Policy::new(&options.preset, &options.overrides, options.allows_fallback)
-        .map_err(|what| vec![Diagnostic::error(Location::Unknown, what)])?;
-    // Roles are read from the canonical form: an exporter's identities and casts are gone.
-    let (_, canonical) = PIPELINES[0];
-    let manager = PassManager::parse(canonical, passes).map_err(|problem| vec![problem])?;
-    manager.run(module, context, &mut []).map_err(|failure| failure.diagnostics)?;
-    let budget = options.bytes_max.map(|bytes_max| Budget { bytes_max, ..Budget::default() });
-    QuantizeWeights { policy, budget }.run(module, context)?;
+    canonicalize(module, passes, context)?;
+    let one = |problem: Diagnostic| vec![problem];
+    let pass = if let Some(path) = &options.plan {
+        with_plan(module, &Plan::open(path).map_err(one)?)?
+    } else if let Some(calibration) = &options.calibration {
+        // The quantised weights stay mapped; the files' names are gone when this returns.
+        let folder = tempfile::tempdir().map_err(|error| {
+            one(Diagnostic::error(Location::Unknown, format!("cannot make a temporary folder: {error}"))
+                .with_help("set TMPDIR to a folder with room for the quantised weights"))
+        })?;
+        let path = folder.path().join("plan.json");
+        let mut writer = Writer::create(&path).map_err(one)?;
+        let found =
+            calibrate_module(module.clone(), options, calibration, source, context, &|_| {}, |weight| {
+                writer.add(&weight).map_err(|problem| vec![problem])
+            })?;
+        writer
+            .finish(&found.module, &found.decisions, &found.report.rows, found.activations)
+            .map_err(|problem| vec![problem])?;
+        with_plan(module, &Plan::open(&path).map_err(|problem| vec![problem])?)?
+    } else {
+        let policy = policy(options)?;
+        let activations = policy.preset.activations;
+        let budget = options.bytes_max.map(|bytes_max| Budget { bytes_max, ..Budget::default() });
+        QuantizeWeights { policy, budget, stored: BTreeMap::new(), activations }
+    };
+    pass.run(module, context)?;
     Ok(std::mem::take(&mut context.weights))
+}
+
+fn with_plan(module: &Module, plan: &Plan) -> Result<QuantizeWeights, Diagnostics> {
+    let stored = plan.stored(module)?;
+    let options =
+        QuantizeOptions { preset: "mixed".into(), overrides: plan.overrides(), ..QuantizeOptions::default() };
+    Ok(QuantizeWeights { policy: policy(&options)?, budget: None, stored, activations: plan.activations() })
+}
+
+/// Calibrates a model without compiling it. Each quantised weight goes to `keep`; `progress` gets the share of the runs that are done.
+///
+/// # Errors
+/// As [`quantize`], and all problems of the import.
+pub fn prepare(
+    session: &Session,
+    source: &Source,
+    options: &CompileOptions,
+    progress: &(dyn Fn(f64) + Sync),
+    keep: impl FnMut(Prepared) -> Result<(), Diagnostics>,
+) -> Result<(Calibrated, Diagnostics), Diagnostics> {
+    let nothing = || vec![Diagnostic::error(Location::Unknown, "there is nothing to calibrate with")];
+    let quantize = options.quantize.as_ref().ok_or_else(nothing)?;
+    let calibration = quantize.calibration.as_ref().ok_or_else(nothing)?;
+    let target = session.target(&options.target).map_err(|problem| vec![problem])?;
+    let mut imported = session.import(source, &options.bindings, options.activations)?;
+    let mut context = session.pass_context(&options.rule_files).map_err(|problem| vec![problem])?;
+    context.machine = (target.machine)();
+    canonicalize(&mut imported.module, &session.passes, &mut context)?;
+    let found =
+        calibrate_module(imported.module, quantize, calibration, source, &mut context, progress, keep)?;
+    imported.diagnostics.append(&mut context.diagnostics);
+    Ok((found, imported.diagnostics))
+}
+
+fn calibrate_module(
+    module: Module,
+    options: &QuantizeOptions,
+    calibration: &Calibration,
+    source: &Source,
+    context: &mut PassContext,
+    progress: &(dyn Fn(f64) + Sync),
+    keep: impl FnMut(Prepared) -> Result<(), Diagnostics>,
+) -> Result<Calibrated, Diagnostics> {
+    let samples = samples(&module, calibration, source)?;
+    let policy = policy(options)?;
+    let activations = policy.preset.activations;
+    let mut pass = QuantizeWeights { policy, budget: None, stored: BTreeMap::new(), activations };
+    let mut decisions = pass.decisions(&module, context)?;
+    let machine = context.machine.clone();
+    let request = |decisions: &[Decision], method, candidates, keep: &mut Keep| {
+        let request = Request {
+            module: &module,
+            decisions,
+            samples: &samples,
+            method,
+            moments_bytes_max: MOMENTS_BYTES_MAX,
+            candidates,
+        };
+        calibrate(&request, progress, keep)
+    };
+    if let Some(bytes_max) = options.bytes_max {
+        // What each weight loses in each format decides who gets which; then they are rounded.
+        let first = request(&decisions, Method::Rtn, Some(&machine), &mut |_| Ok(()))?;
+        let mut losses = Losses::default();
+        for one in &first.candidates {
+            if let Ok(format) = one.format.parse() {
+                losses.insert(&one.name, format, one.output_error);
+            }
+        }
+        pass.budget = Some(Budget { bytes_max, losses });
+        decisions = pass.decisions(&module, context)?;
+    }
+    let mut keep = keep;
+    let candidates = calibration.sensitivity.then_some(&machine);
+    let report = request(&decisions, calibration.method, candidates, &mut keep)?;
+    Ok(Calibrated { module, decisions, activations, report })
+}
+
+type Keep<'a> = dyn FnMut(Prepared) -> Result<(), Diagnostics> + 'a;
+
+/// The runs that a calibration asks for.
+fn samples(module: &Module, calibration: &Calibration, source: &Source) -> Result<Vec<Sample>, Diagnostics> {
+    let function = module.functions().first().copied();
+    let function =
+        function.ok_or_else(|| vec![Diagnostic::error(Location::Unknown, "the model holds no graph")])?;
+    let signature = Signature::of(module, function);
+    let Some(path) = &calibration.text else {
+        return samples::from_files(&signature, &calibration.samples);
+    };
+    let one = |problem: Diagnostic| vec![problem];
+    let companions = source.companions().map_err(one)?;
+    let (_, tokenizer) = companions.iter().find(|(name, _)| *name == "tokenizer.json").ok_or_else(|| {
+        one(Diagnostic::error(Location::Unknown, "there is no tokenizer.json beside the model")
+            .with_help("a text needs one; or give recorded inputs with --samples"))
+    })?;
+    if let Some(problem) = check_vocabulary(&signature, &companions) {
+        return Err(vec![problem]);
+    }
+    let codec = TokenCodec::from_bytes(tokenizer).map_err(one)?;
+    let text = crate::output::read_text(path).map_err(one)?;
+    samples::from_text(&signature, &codec, &text, calibration.window, Some(calibration.tokens))
 }
 
 /// A tokenizer that gives tokens which the model does not have: its largest id against the last dimension of the output `logits`.

@@ -38,6 +38,10 @@ struct Environment {
     given: BTreeSet<Arc<str>>,
 }
 
+/// Called with each op, and the values of its operands, before it is evaluated; also for ops in regions. What an observer keeps it keeps
+/// itself (behind a `RefCell`).
+pub type Observer<'a> = dyn Fn(OpId, &[Rc<Tensor>]) + 'a;
+
 /// What an op with regions sees: its signature, operand values, and a way to run its regions.
 pub struct RegionCall<'a> {
     /// The module that holds the op.
@@ -46,6 +50,7 @@ pub struct RegionCall<'a> {
     pub op: OpId,
     /// Values of its operands.
     pub operands: Vec<Rc<Tensor>>,
+    observer: &'a Observer<'a>,
     environment: &'a mut Environment,
 }
 
@@ -67,7 +72,8 @@ impl RegionCall<'_> {
     /// Runs a region on values for its arguments; gives the terminator's operands. Outer values are visible.
     pub fn run(&mut self, region: usize, arguments: Vec<Rc<Tensor>>) -> Result<Vec<Rc<Tensor>>, String> {
         let block = self.module.entry(self.op, region);
-        run_block(self.module, block, arguments, self.environment).map_err(|error| error.to_string())
+        let frame = Frame { module: self.module, observer: self.observer };
+        run_block(&frame, block, arguments, self.environment).map_err(|error| error.to_string())
     }
 
     /// Values of the symbols.
@@ -148,6 +154,20 @@ pub fn run_with(
     inputs: &[Tensor],
     bindings: &Bindings,
 ) -> Result<Vec<Tensor>, EvaluateError> {
+    run_observed(module, function, inputs, bindings, &|_, _| {})
+}
+
+/// As [`run_with`], showing every op with its operands' values to an observer: how calibration collects what activations are like.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_observed(
+    module: &Module,
+    function: &str,
+    inputs: &[Tensor],
+    bindings: &Bindings,
+    observer: &Observer,
+) -> Result<Vec<Tensor>, EvaluateError> {
     let fail =
         |what: String| EvaluateError { op: "func.func".into(), location: format!("@{function}"), what };
     let op = module.function(function).ok_or_else(|| fail("no such function".into()))?;
@@ -176,7 +196,8 @@ pub fn run_with(
     let inputs = inputs.iter().cloned().map(Rc::new).collect();
     let given = bindings.keys().cloned().collect();
     let mut environment = Environment { values: BTreeMap::new(), bindings, given };
-    let outputs = run_block(module, block, inputs, &mut environment)?;
+    let frame = Frame { module, observer };
+    let outputs = run_block(&frame, block, inputs, &mut environment)?;
     Ok(outputs.into_iter().map(Rc::unwrap_or_clone).collect())
 }
 
@@ -230,12 +251,19 @@ fn run_op_packed(module: &Module, op: OpId, operands: &[&Elements]) -> Result<Ve
     Ok(found.iter().map(Tensor::to_elements).collect())
 }
 
+/// What stays the same over a run.
+struct Frame<'a> {
+    module: &'a Module,
+    observer: &'a Observer<'a>,
+}
+
 fn run_block(
-    module: &Module,
+    frame: &Frame,
     block: BlockId,
     arguments: Vec<Rc<Tensor>>,
     environment: &mut Environment,
 ) -> Result<Vec<Rc<Tensor>>, EvaluateError> {
+    let module = frame.module;
     let mut uses: BTreeMap<ValueId, usize> = BTreeMap::new();
     for (value, tensor) in module.block(block).arguments.iter().zip(arguments) {
         environment.bind(module.ty(*value), &tensor);
@@ -254,8 +282,9 @@ fn run_block(
         if operation.def.is(Traits::TERMINATOR) {
             return Ok(operands);
         }
+        (frame.observer)(*op, &operands);
         let results =
-            run_op(module, *op, operands, environment).map_err(|what| error_at(module, *op, what))?;
+            run_op(frame, *op, operands, environment).map_err(|what| error_at(module, *op, what))?;
         for (value, tensor) in operation.results.iter().zip(results) {
             environment.bind(module.ty(*value), &tensor);
             check_result(module.ty(*value), &tensor, &environment.bindings)
@@ -324,15 +353,16 @@ pub fn invoke(signature: &Signature, values: &[&Tensor], bindings: &Bindings) ->
 }
 
 fn run_op(
-    module: &Module,
+    frame: &Frame,
     op: OpId,
     operands: Vec<Rc<Tensor>>,
     environment: &mut Environment,
 ) -> Result<Vec<Tensor>, String> {
+    let &Frame { module, observer } = frame;
     let operation = module.op(op);
     match operation.def.evaluate {
         Evaluate::None => Err("this op has no reference semantics".into()),
-        Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, environment }),
+        Evaluate::Region(f) => f(&mut RegionCall { module, op, operands, observer, environment }),
         Evaluate::With(_) => {
             let values: Vec<&Tensor> = operands.iter().map(Rc::as_ref).collect();
             let bindings = &environment.bindings;

@@ -23,6 +23,7 @@ pub mod machine;
 pub mod optimize;
 pub mod pass;
 pub mod pipeline;
+pub mod quantize_activations;
 pub mod quantize_kv_cache;
 pub mod quantize_weights;
 pub mod rules;
@@ -44,6 +45,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &absorb_masks::DEF,
     &quantize_kv_cache::DEF,
     &quantize_weights::DEF,
+    &quantize_activations::DEF,
     &form_kernels::DEF,
     &legality::DEF,
 ];

@@ -31,13 +31,18 @@ pub static DEF: PassDef = PassDef {
         },
         OptionDef { name: "nodes", default: "", doc: "most e-graph nodes per block" },
         OptionDef { name: "rules", default: "", doc: "only these rules, separated by commas" },
+        OptionDef {
+            name: "grant",
+            default: "",
+            doc: "approximate rules that may apply, separated by commas; '*' for all",
+        },
     ],
     make: |options| {
         let exact: u64 = options.get("exact", 0)?;
         let nodes: usize = options.get("nodes", 0)?;
         let limits =
             PlanOptions { exact_fuel: (exact > 0).then_some(exact), nodes_max: (nodes > 0).then_some(nodes) };
-        Ok(Box::new(Optimize { limits, only: options.list("rules") }))
+        Ok(Box::new(Optimize { limits, only: options.list("rules"), granted: options.list("grant") }))
     },
 };
 
@@ -52,6 +57,7 @@ pub static OUTLINE: PassDef = PassDef {
 struct Optimize {
     limits: PlanOptions,
     only: Vec<String>,
+    granted: Vec<String>,
 }
 
 struct Outline;
@@ -151,7 +157,8 @@ impl Optimize {
 impl Pass for Optimize {
     fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
         let loaded = crate::rules::load(&context.registry, &context.rules).map_err(|one| vec![one])?;
-        let rules = self.rules(&loaded, &context.granted).map_err(|one| vec![one])?;
+        let granted = [&context.granted[..], &self.granted].concat();
+        let rules = self.rules(&loaded, &granted).map_err(|one| vec![one])?;
         let model: Arc<dyn CostModel> =
             context.cost.clone().unwrap_or_else(|| Arc::new(MachineCost(context.machine.clone())));
         let (cuts, unique) = cut(module);

@@ -177,7 +177,8 @@ macro_rules! for_each_command {
             // ---- matrix ----------------------------------------------------------------------------------------
             /// `destination[.., m, n] (+)= sum over k of a[.., m, k] * b[.., k, n]`. Transposes and batch broadcasts are strides.
             /// With a scale, an integer (or nf4, f8) `b` stands for `(b - zero_point) * scale`, row `k` using row `k / block`
-            /// of both (row 0 when block is 0). Products are summed in f32.
+            /// of both (row 0 when block is 0). Products are summed in f32; those of `a` and a scaled `b` that both are integers of at
+            /// most 8 bits exactly, in int32, over up to 256 rows of a block at a time, each sum then scaled and added in f32.
             0x20 Matrix matmul = Matmul {
                 /// who multiplies
                 engine: Engine,

@@ -18,16 +18,19 @@ mod list;
 mod load;
 mod opt;
 mod parity;
+mod quantize;
 mod run;
 mod synthesize;
 
+use crate::calibrate::Method;
 use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::import::Activations;
 use crate::kv_cache::KvCache;
 use crate::plan::PlanOptions;
-use crate::quantize::QuantizeOptions;
+use crate::quantize::{CALIBRATION_TOKENS, Calibration, QuantizeOptions};
 use crate::session::Session;
+use crate::text_parity::windows::WINDOW_DEFAULT;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +58,8 @@ enum Verb {
     Import(import::Arguments),
     /// Run passes over IR text
     Opt(opt::Arguments),
+    /// Quantise a model's weights on samples, and tell what each loses
+    Quantize(quantize::Arguments),
     /// Compile a model to an artifact
     Compile(compile::Arguments),
     /// Run a model on inputs from .npy files
@@ -127,6 +132,24 @@ pub(crate) struct CompileArguments {
     /// Choose weight formats with the least estimated loss so that all weights take at most this many megabytes (10^6 bytes)
     #[arg(long, value_name = "MB")]
     pub(crate) max_weights_mb: Option<f64>,
+    /// Quantise with knowledge of the activations on this text ('-' is standard input)
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["samples", "quantization_plan"])]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// The same on recorded inputs: folders with input_0.npy .. in graph order, or .npy files
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "quantization_plan")]
+    pub(crate) samples: Vec<PathBuf>,
+    /// How weights are rounded with that knowledge
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) method: Method,
+    /// Tokens of the text that are run at most, in windows of --calibration-window
+    #[arg(long, default_value_t = CALIBRATION_TOKENS, value_name = "TOKENS")]
+    pub(crate) calibration_tokens: usize,
+    /// Tokens per window
+    #[arg(long, default_value_t = WINDOW_DEFAULT, value_name = "TOKENS")]
+    pub(crate) calibration_window: usize,
+    /// Formats and quantised weights from a plan that `tilewright quantize` wrote
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["quantize", "quantize_override", "max_weights_mb"])]
+    pub(crate) quantization_plan: Option<PathBuf>,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -178,6 +201,7 @@ impl Session {
         match verb {
             Verb::Import(arguments) => import::run(self, &arguments),
             Verb::Opt(arguments) => opt::run(self, &arguments),
+            Verb::Quantize(arguments) => quantize::run(self, &arguments),
             Verb::Compile(arguments) => compile::run(self, &arguments),
             Verb::Run(arguments) => run::run(self, &arguments),
             Verb::Generate(arguments) => generate::run(self, &arguments),
@@ -213,6 +237,8 @@ impl CompileArguments {
     fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
         let is_wanted =
             self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
+        let is_wanted = is_wanted || self.calibrate.is_some() || !self.samples.is_empty();
+        let is_wanted = is_wanted || self.quantization_plan.is_some();
         if !is_wanted {
             return if self.quantize_allow_fallback {
                 Err(Failure::Usage("--quantize-allow-fallback needs --quantize PRESET".into()))
@@ -234,6 +260,15 @@ impl CompileArguments {
             overrides: self.quantize_override.clone(),
             allows_fallback: self.quantize_allow_fallback,
             bytes_max,
+            calibration: (self.calibrate.is_some() || !self.samples.is_empty()).then(|| Calibration {
+                text: self.calibrate.clone(),
+                samples: self.samples.clone(),
+                window: self.calibration_window,
+                tokens: self.calibration_tokens,
+                method: self.method,
+                sensitivity: false,
+            }),
+            plan: self.quantization_plan.clone(),
         }))
     }
 

@@ -9,10 +9,14 @@
 //! [n, k], one scale per row:     panels of k rows, 1 column       scale [n]
 //! ```
 
+mod gptq;
 mod grid;
+mod hessian;
 mod lattice;
 mod scale;
 
+pub use gptq::{InverseFactor, gptq};
+pub use hessian::Hessian;
 pub use scale::METHODS;
 
 use crate::element::Element;
@@ -117,6 +121,13 @@ impl Weights<'_> {
         self.shape.iter().product()
     }
 
+    /// All weights as f32.
+    pub fn values(&self) -> Vec<f32> {
+        let mut values = vec![0f32; self.count()];
+        self.read(0, &mut values);
+        values
+    }
+
     /// Reads `out.len()` weights from index `start`.
     fn read(&self, start: usize, out: &mut [f32]) {
         fn each<const N: usize>(bytes: &[u8], start: usize, out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
@@ -195,6 +206,17 @@ pub fn quantize(
     importance: Option<&[f32]>,
 ) -> Result<Quantized, QuantizeError> {
     let (grid, lattice, scales) = prepare(weights, spec, importance)?;
+    Ok(encode(weights, spec, &grid, &lattice, &scales))
+}
+
+/// Rounds weights by scales that were chosen.
+fn encode(
+    weights: Weights,
+    spec: &Spec,
+    grid: &Grid,
+    lattice: &Lattice,
+    scales: &scale::Scales,
+) -> Quantized {
     let bits = spec.storage.bits();
     let mut storage = vec![0u8; spec.storage.bytes_of(weights.count())];
     storage.par_chunks_mut(PIECE * bits / 8).enumerate().for_each(|(piece, bytes)| {
@@ -202,13 +224,42 @@ pub fn quantize(
         let end = (start + PIECE).min(weights.count());
         let mut codes = [0u8; RUN];
         let mut at = start;
-        grid.walk(weights, &scales, start..end, |quotients, zeros| {
+        grid.walk(weights, scales, start..end, |quotients, zeros| {
             lattice.encode(quotients, zeros, &mut codes[..quotients.len()]);
             pack(&codes[..quotients.len()], at - start, bits, bytes);
             at += quotients.len();
         });
     });
-    Ok(Quantized { storage, scale: scales.bytes(spec.scale), zero_point: scales.zero_bytes(spec) })
+    Quantized { storage, scale: scales.bytes(spec.scale), zero_point: scales.zero_bytes(spec) }
+}
+
+/// The numbers that a quantised tensor stands for, row-major, as f32.
+///
+/// # Errors
+/// When parts do not fit together.
+pub fn restore(quantized: &Quantized, shape: &[usize], spec: &Spec) -> Result<Vec<f32>, QuantizeError> {
+    let grid = Grid::of(shape, spec.sharing).map_err(QuantizeError::Form)?;
+    let unpack = |element: Element, bytes: &[u8], count: usize| {
+        let ty = crate::types::TensorType::of(element, &[count as i64]);
+        let tensor = crate::tensor::Tensor::from_bytes(&ty, bytes).map_err(QuantizeError::Form)?;
+        Ok(tensor.floats().into_iter().map(|value| value as f32).collect::<Vec<f32>>())
+    };
+    let mut values = unpack(spec.storage, &quantized.storage, shape.iter().product())?;
+    let scales = unpack(spec.scale, &quantized.scale, grid.scale_count())?;
+    let zeros = if spec.has_zero_point {
+        unpack(spec.storage, &quantized.zero_point, grid.scale_count())?
+    } else {
+        Vec::new()
+    };
+    let columns = grid.columns.max(1);
+    for (row, run) in values.chunks_mut(columns).enumerate() {
+        let panel = row / grid.depth * grid.panels() + row % grid.depth / grid.block;
+        for (column, value) in run.iter_mut().enumerate() {
+            let at = panel * columns + column;
+            *value = (*value - zeros.get(at).copied().unwrap_or(0.0)) * scales[at];
+        }
+    }
+    Ok(values)
 }
 
 /// The sum of squares of the weights and of what quantisation changes, as a sensitivity report and a budget solver need them.

@@ -5,8 +5,10 @@
 //! ```
 
 use super::roles::{Use, Weight};
+use bytes::Bytes;
 use std::collections::BTreeMap;
-use tilewright_ir::attribute::Attributes;
+use std::sync::Arc;
+use tilewright_ir::attribute::{Attributes, Elements, Resource};
 use tilewright_ir::builder::Builder;
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::dialects::core;
@@ -46,20 +48,40 @@ fn sharing(format: WeightFormat, weight: &Weight, shape: &[Dim], by_rows: bool) 
     }
 }
 
+/// A weight that was quantised beforehand: packed bytes that someone else keeps mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The weights.
+    pub storage: Bytes,
+    /// The scales.
+    pub scale: Bytes,
+    /// The zero points; empty without.
+    pub zero_point: Bytes,
+}
+
+/// Where a quantised weight comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Making<'a> {
+    /// From the float weight when the artifact is written, by a method of the quantiser.
+    Recipe(&'a str),
+    /// From bytes that are there.
+    Stored(&'a Stored),
+}
+
 /// Quantises a weight at all its uses.
 ///
 /// # Errors
-/// When an op refuses its new operand: a fault of ours, told as a diagnostic.
+/// When an op refuses its new operand: a fault of ours, told as a diagnostic; stored bytes that do not fit the format.
 pub fn quantize(
     module: &mut Module,
     weight: &Weight,
     format: WeightFormat,
-    method: &str,
+    making: Making,
 ) -> Result<(), Diagnostic> {
     let location = weight.location(module);
     let fail =
         |what: String| Diagnostic::error(location.clone(), format!("weight '{}': {what}", weight.name));
-    let parts = parts(module, weight, format, method).map_err(fail)?;
+    let parts = parts(module, weight, format, making).map_err(fail)?;
     let mut dequantized: BTreeMap<Element, ValueId> = BTreeMap::new();
     for one in &weight.uses {
         if module.op(one.op).def == &core::GATHER {
@@ -89,31 +111,58 @@ fn after(module: &Module, op: OpId) -> OpId {
     module.block(block).ops[at + 1]
 }
 
-fn parts(module: &mut Module, weight: &Weight, format: WeightFormat, method: &str) -> Result<Parts, String> {
+fn parts(
+    module: &mut Module,
+    weight: &Weight,
+    format: WeightFormat,
+    making: Making,
+) -> Result<Parts, String> {
     let ty = module.tensor(weight.constant).ok_or("it is no tensor")?.clone();
     let (sharing, scales) = sharing(format, weight, &ty.shape, weight.is_gathered(module));
     let before = after(module, module.producer(weight.constant).ok_or("it is no constant")?);
     let location = weight.location(module);
     let mut builder = Builder::before(module, before);
     builder.location = location;
-    let mut op = builder
-        .op(&core::QUANTIZE_WEIGHT)
-        .operand(weight.constant)
-        .attribute("method", method)
-        .attributes(sharing.clone())
-        .result(ty.with_element(format.storage))
-        .result(TensorType::new(format.scale, scales.iter().cloned()));
+    let mut types =
+        vec![ty.with_element(format.storage), TensorType::new(format.scale, scales.iter().cloned())];
     if format.has_zero_point {
-        op = op.result(TensorType::new(format.storage, scales));
+        types.push(TensorType::new(format.storage, scales));
     }
-    let results = {
-        let op = op.build()?;
-        module.op(op).results.clone()
+    let results: Vec<ValueId> = match making {
+        Making::Recipe(method) => {
+            let op = builder.op(&core::QUANTIZE_WEIGHT).operand(weight.constant).attribute("method", method);
+            let op = op.attributes(sharing.clone());
+            let op = types.into_iter().fold(op, |op, ty| op.result(ty)).build()?;
+            module.op(op).results.to_vec()
+        }
+        Making::Stored(stored) => {
+            let bytes = [&stored.storage, &stored.scale, &stored.zero_point];
+            let named = types.into_iter().zip(bytes).zip(SUFFIXES);
+            named
+                .map(|((ty, bytes), suffix)| {
+                    let elements = resource(&format!("{}{suffix}", weight.name), ty, bytes)?;
+                    builder.op(&core::CONSTANT).attribute("value", elements).value()
+                })
+                .collect::<Result<_, _>>()?
+        }
     };
-    for (result, suffix) in results.iter().zip(["", ".scale", ".zero_point"]) {
+    for (result, suffix) in results.iter().zip(SUFFIXES) {
         module.value_mut(*result).name = Some(format!("{}{suffix}", weight.name).into());
     }
     Ok(Parts { q: results[0], scale: results[1], zero_point: results.get(2).copied(), sharing })
+}
+
+/// What the names of a weight's parts end in.
+const SUFFIXES: [&str; 3] = ["", ".scale", ".zero_point"];
+
+/// A constant over bytes that are there.
+fn resource(name: &str, ty: TensorType, bytes: &Bytes) -> Result<Elements, String> {
+    let count: i64 = ty.known_shape().unwrap_or_default().iter().product();
+    let expected = ty.element.bytes_of(count.max(0) as usize);
+    if bytes.len() != expected {
+        return Err(format!("{ty} takes {expected} bytes, found {}", bytes.len()));
+    }
+    Ok(Elements::Resource(Arc::new(Resource::new(name, ty, bytes.clone()))))
 }
 
 fn dequantize(module: &mut Module, before: OpId, parts: &Parts, element: Element) -> Result<ValueId, String> {

@@ -16,9 +16,12 @@ pub mod policy;
 pub mod roles;
 
 use crate::pass::{OptionDef, Options, Pass, PassContext, PassDef};
+use crate::quantize_activations::QuantizeActivations;
+use apply::{Making, Stored};
 use budget::Losses;
 use decide::{Decision, decide, within_budget};
 use policy::Policy;
+use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::Module;
@@ -46,7 +49,9 @@ pub static DEF: PassDef = PassDef {
             Some(_) => Some(Budget { bytes_max: options.get("bytes-max", 0)?, losses: Losses::default() }),
             None => None,
         };
-        Ok(Box::new(QuantizeWeights { policy: policy_of(options)?, budget }))
+        let policy = policy_of(options)?;
+        let activations = policy.preset.activations;
+        Ok(Box::new(QuantizeWeights { policy, budget, stored: BTreeMap::new(), activations }))
     },
 };
 
@@ -92,11 +97,23 @@ pub struct QuantizeWeights {
     pub policy: Policy,
     /// With a budget the preset's formats give way to those with the least loss in it; the user's exceptions stay.
     pub budget: Option<Budget>,
+    /// Weights that were quantised beforehand, by name; the others become recipes.
+    pub stored: BTreeMap<String, Stored>,
+    /// How products take activations.
+    pub activations: ActivationFormat,
 }
 
-impl Pass for QuantizeWeights {
-    fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
-        let mut problems = Diagnostics::new();
+impl QuantizeWeights {
+    /// The format of every weight; nothing is changed.
+    ///
+    /// # Errors
+    /// All weights that do not take their format; a budget that is too small.
+    pub fn decisions(
+        &self,
+        module: &Module,
+        context: &mut PassContext,
+    ) -> Result<Vec<Decision>, Diagnostics> {
+        let (mut problems, mut all) = (Diagnostics::new(), Vec::new());
         for function in module.functions() {
             let weights = roles::weights(module, function);
             for one in self.policy.unused(&weights, module) {
@@ -113,27 +130,26 @@ impl Pass for QuantizeWeights {
                     problems.push(problem);
                 }
             }
-            if problems.is_empty() {
-                for decision in decisions {
-                    context.weights.push(decision.row(module));
-                    if let Decision { format: Some(format), weight, .. } = decision {
-                        apply::quantize(module, &weight, format, self.policy.preset.method)
-                            .map_err(|problem| vec![problem])?;
-                    }
-                }
+            all.append(&mut decisions);
+        }
+        if problems.is_empty() { Ok(all) } else { Err(problems) }
+    }
+}
+
+impl Pass for QuantizeWeights {
+    fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
+        for decision in self.decisions(module, context)? {
+            context.weights.push(decision.row(module));
+            if let Decision { format: Some(format), weight, .. } = decision {
+                let recipe = Making::Recipe(self.policy.preset.method);
+                let making = self.stored.get(&weight.name).map_or(recipe, Making::Stored);
+                apply::quantize(module, &weight, format, making).map_err(|problem| vec![problem])?;
             }
         }
-        if self.policy.preset.activations == ActivationFormat::Int8 {
-            context.warn(
-                Location::Unknown,
-                format!(
-                    "preset '{}': activations stay as they are, only weights are quantised",
-                    self.policy.preset.name
-                ),
-                "",
-            );
+        if self.activations == ActivationFormat::Int8 {
+            QuantizeActivations.run(module, context)?;
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        Ok(())
     }
 }
 

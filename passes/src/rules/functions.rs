@@ -44,6 +44,7 @@ functions! {
     "element", 1, "element type", |a| Ok(Value::Element(a[0].as_tensor()?.element));
     "bits", 1, "bits of an element type", |a| Ok(Value::int(a[0].as_element()?.bits() as i64));
     "is_float", 1, "whether an element type is a float", |a| Ok(Value::Bool(a[0].as_element()?.is_float()));
+    "is_integer", 1, "whether an element type is an integer", |a| Ok(Value::Bool(a[0].as_element()?.is_integer()));
     "type", 1, "the type of a value", |a| a[0].as_type().map(Value::Type);
     "tensor", 2, "the tensor type of an element type and dimensions",
         |a| Ok(Value::Type(TensorType::new(a[0].as_element()?, a[1].as_dims()?).into()));

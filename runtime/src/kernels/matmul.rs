@@ -11,17 +11,17 @@ use super::walk::for_each_index;
 use super::wide::widest;
 use super::{Fault, require, same};
 use crate::element::Element;
-use crate::memory::{Destination, Source, Workspace};
+use crate::memory::{Destination, Source, Window, Workspace};
 use crate::view::RANK_MAX;
 
 /// Columns of the destination per block: 64 f32 are four cache lines.
-const COLUMNS: usize = 64;
+pub(super) const COLUMNS: usize = 64;
 /// k per block: a panel of 256 x 64 f32 is 64 KiB and stays in second-level cache.
-const DEPTH: usize = 256;
+pub(super) const DEPTH: usize = 256;
 /// Rows worked on together.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 /// Rows per pass: bounds the accumulators to 128 x 64 lanes.
-const ROWS_PER_PASS: usize = 128;
+pub(super) const ROWS_PER_PASS: usize = 128;
 /// Columns per strip: 4 x 16 f32 sums stay in registers.
 const STRIP: usize = 16;
 
@@ -45,6 +45,10 @@ pub fn matmul(
     accumulate: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
+    if b.scale.is_some() && super::matmul_scaled::fits(destination.element(), a.element(), b.values.element())
+    {
+        return super::matmul_scaled::product(destination, a, b, accumulate, workspace);
+    }
     let a = Quantized { values: a, scale: None, zero: None, block: 1 };
     match lane_kind(&[destination.element(), a.values.element(), b.values.element()]) {
         LaneKind::F32 => product::<f32>(destination, &a, &b, accumulate, workspace),
@@ -71,14 +75,14 @@ pub fn matmul_integer(
     product::<i32>(destination, &a, &b, accumulate, workspace)
 }
 
-/// Extents and strides of one matrix product.
-struct Problem {
-    m: usize,
-    n: usize,
-    k: usize,
+/// Extents of one matrix product.
+pub(super) struct Problem {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
 }
 
-fn check(
+pub(super) fn check(
     destination: &Destination<'_>,
     a: &Quantized<'_, '_>,
     b: &Quantized<'_, '_>,
@@ -118,22 +122,20 @@ fn check(
 
 /// One matrix of a batch: where it and its factors begin.
 #[derive(Clone, Copy)]
-struct Place {
-    values: i64,
-    scale: i64,
-    zero: i64,
+pub(super) struct Place {
+    pub(super) values: i64,
+    pub(super) scale: i64,
+    pub(super) zero: i64,
 }
 
-fn product<L: Lane>(
-    destination: &mut Destination<'_>,
+/// Calls `each` with the places of destination, a and b for every index of the leading dimensions.
+pub(super) fn batches(
+    window: &Window,
     a: &Quantized<'_, '_>,
     b: &Quantized<'_, '_>,
-    accumulate: bool,
-    workspace: &mut Workspace,
+    mut each: impl FnMut(i64, Place, Place) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let problem = check(destination, a, b)?;
-    let batch = destination.rank() - 2;
-    let window = destination.window.clone();
+    let batch = window.dims().len() - 2;
     let stride =
         |operand: Option<&Source<'_>>, axis: usize| operand.map_or(0, |operand| operand.strides()[axis]);
     let mut steps = [[0i64; 7]; RANK_MAX];
@@ -144,13 +146,26 @@ fn product<L: Lane>(
         let (left, right) = (of(a), of(b));
         *step = [window.strides()[axis], left[0], left[1], left[2], right[0], right[1], right[2]];
     }
+    for_each_index(&window.dims()[..batch], &steps[..batch], |[to, a0, a1, a2, b0, b1, b2]| {
+        let left = Place { values: a0, scale: a1, zero: a2 };
+        let right = Place { values: b0, scale: b1, zero: b2 };
+        each(to, left, right)
+    })
+}
+
+fn product<L: Lane>(
+    destination: &mut Destination<'_>,
+    a: &Quantized<'_, '_>,
+    b: &Quantized<'_, '_>,
+    accumulate: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
+    let problem = check(destination, a, b)?;
     let (panel, rest) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS + ROWS * DEPTH)?;
     let (sums, left_rows) = rest.split_at_mut(ROWS_PER_PASS * COLUMNS);
     let factors = [Factors::new(), Factors::new()];
     let mut room = Room { panel, sums, left: left_rows, factors };
-    for_each_index(&window.dims()[..batch], &steps[..batch], |[to, a0, a1, a2, b0, b1, b2]| {
-        let left = Place { values: a0, scale: a1, zero: a2 };
-        let right = Place { values: b0, scale: b1, zero: b2 };
+    batches(&destination.window.clone(), a, b, |to, left, right| {
         matrix(destination, to, (a, left), (b, right), &problem, accumulate, &mut room);
         Ok(())
     })
@@ -166,7 +181,7 @@ struct Room<'w, L> {
 }
 
 /// Scales and zero points of a run of columns, kept for the rows that share them.
-struct Factors<L> {
+pub(super) struct Factors<L> {
     /// Where they were read, and how many.
     place: Option<(i64, i64, usize)>,
     scale: [L; DEPTH],
@@ -174,7 +189,7 @@ struct Factors<L> {
 }
 
 impl<L: Lane> Factors<L> {
-    fn new() -> Factors<L> {
+    pub(super) fn new() -> Factors<L> {
         Factors { place: None, scale: [L::default(); DEPTH], zero: [L::default(); DEPTH] }
     }
 }
@@ -224,14 +239,20 @@ fn matrix<L: Lane>(
 }
 
 /// A block of b in lanes: rows of k (`by_k`: one run per column), or runs of columns (one per k), `stride` lanes apart.
-struct Panel<'p, L> {
+pub(super) struct Panel<'p, L> {
     lanes: &'p [L],
     stride: usize,
     by_k: bool,
 }
 
 /// `sums [rows][COLUMNS] += left [rows][DEPTH] * panel`.
-fn multiply<L: Lane>(left: &[L], panel: &Panel<'_, L>, sums: &mut [L], columns: usize, depth: usize) {
+pub(super) fn multiply<L: Lane>(
+    left: &[L],
+    panel: &Panel<'_, L>,
+    sums: &mut [L],
+    columns: usize,
+    depth: usize,
+) {
     let &Panel { lanes, stride, by_k } = panel;
     let mut groups = sums.chunks_exact_mut(ROWS * COLUMNS);
     let mut row = 0;
@@ -256,7 +277,7 @@ fn multiply<L: Lane>(left: &[L], panel: &Panel<'_, L>, sums: &mut [L], columns: 
 }
 
 /// A block of an operand from `origin` as lanes: in place when it is stored as lanes, else widened into `room`.
-fn pack<'p, L: Lane>(
+pub(super) fn pack<'p, L: Lane>(
     b: (&'p Quantized<'_, '_>, Place),
     origin: [usize; 2],
     extents: [usize; 2],
@@ -295,7 +316,7 @@ fn pack<'p, L: Lane>(
 }
 
 /// Widens one run of an operand, along its rows' dimension (`down`) or along its columns'.
-fn pack_run<L: Lane>(
+pub(super) fn pack_run<L: Lane>(
     (operand, place): (&Quantized<'_, '_>, Place),
     [row, column]: [usize; 2],
     count: usize,

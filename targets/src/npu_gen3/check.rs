@@ -104,8 +104,11 @@ fn wrong_elements(program: &Program, command: &Command, engine: Engine) -> Optio
         let is_attention = matches!(command, Command::Attention { .. });
         let floats = matches!(a, Element::F32 | Element::F16 | Element::BF16)
             && (a == b || b.bits() <= 8 || b == Element::F32 || is_attention && b == Element::F16);
-
-        let fits = if matches!(command, Command::MatmulInteger { .. }) { integers } else { floats };
+        let fits = match command {
+            Command::MatmulInteger { .. } => integers,
+            Command::Matmul { scale: Some(_), .. } => floats || integers,
+            _ => floats,
+        };
         return (!fits).then(|| format!("the matrix engine does not multiply {} by {}", a.name(), b.name()));
     }
     let narrow = elements.iter().find(|(_, element)| element.bits() < 8);

@@ -65,7 +65,7 @@ fn model_in(folder: &Path) -> Result<PathBuf, (String, String)> {
 }
 
 /// Maps a file. An empty file gives no bytes.
-fn map(path: &Path) -> std::io::Result<Bytes> {
+pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
     let file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {

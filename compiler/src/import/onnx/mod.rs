@@ -9,7 +9,7 @@ mod context;
 mod dims;
 mod emit;
 mod fault;
-mod file;
+pub(crate) mod file;
 mod fold;
 mod functions;
 mod importer;

@@ -10,7 +10,7 @@ use super::numeric::{ACTIVATIONS, activation};
 use super::quantize::{dequantized, verify_parameters};
 use super::support::{
     broadcast_strides, broadcast_to, common_shape, differ, expect_element, expect_shape, floats,
-    from_integers, integers, one, strided,
+    from_integers, integers, one, requested, strided,
 };
 use crate::dim::Dim;
 use crate::element::Element;
@@ -60,9 +60,11 @@ pub static LINEAR: OpDef = OpDef {
     name: "core.linear",
     doc: "result = `activation`(x * w + bias); x [.., k], w [k, n], or [n, k] when `transpose_weight`; bias [n]. With scale, w is first \
           dequantised as by core.dequantize with `axis` and `block` (axes of w as it is stored), to x's element type. The \
-          sum, bias and activation are in f64 and rounded once to x's element type. ONNX Gemm, MatMulNBits.",
+          sum, bias and activation are in f64 and rounded once to x's element type. x may also be 8-bit integers, then w has a \
+          scale and the result is of the float type asked for, or of the scale's: quantised activations, whose own scale is \
+          multiplied in behind, and w is not rounded at all. ONNX Gemm, MatMulNBits.",
     operands: &[
-        value("x", TypeRule::FloatTensor),
+        value("x", TypeRule::NumberTensor),
         value("w", TypeRule::NumberTensor),
         optional("bias", TypeRule::FloatTensor),
         optional("scale", TypeRule::FloatTensor),
@@ -155,7 +157,18 @@ fn infer_linear(signature: &Signature) -> Result<Vec<Type>, String> {
         }
         None => {}
     }
-    one(x.element, leading.iter().chain([n]).cloned())
+    let element = match signature.tensor(3) {
+        _ if x.element.is_float() => x.element,
+        Some(scale) if x.element.is_integer() && x.element.bits() == 8 => {
+            requested(signature).map_or(scale.element, |ty| ty.element)
+        }
+        Some(_) => return Err(format!("operand 'x' must be of floats or 8-bit integers, found {x}")),
+        None => return Err(format!("operand 'x' of {} needs operand 'scale'", x.element)),
+    };
+    if !element.is_float() {
+        return Err(format!("the result must be of floats, found {element}"));
+    }
+    one(element, leading.iter().chain([n]).cloned())
 }
 
 /// Columns of the right side that are worked on at a time, so that they stay in a first- or second-level cache.
@@ -244,6 +257,8 @@ fn evaluate_matmul_integer(call: &Invocation) -> Result<Vec<Tensor>, String> {
 fn evaluate_linear(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let (x, w) = (call.operand(0), call.operand(1));
     let mut weight = match call.get(3) {
+        // Integers by integers: what is scaled is their sum, not rounded weights.
+        Some(scale) if x.element.is_integer() => dequantized(call, w, scale, call.get(4), Element::F64)?,
         Some(scale) => dequantized(call, w, scale, call.get(4), x.element)?,
         None => floats(w),
     };
@@ -266,7 +281,7 @@ fn evaluate_linear(call: &Invocation) -> Result<Vec<Tensor>, String> {
     values.iter_mut().for_each(|value| *value = activation(*value));
     let mut shape = x.shape.clone();
     shape[x.rank() - 1] = n;
-    Ok(vec![Tensor::from_floats(x.element, &shape, values)])
+    Ok(vec![Tensor::from_floats(call.result_element(0), &shape, values)])
 }
 
 fn evaluate_glu(call: &Invocation) -> Result<Vec<Tensor>, String> {
@@ -342,6 +357,22 @@ mod tests {
         assert_near(&found[0], &[71.0]);
         let error = linear().try_on(&[Some(&x), Some(&w), None, None, None]).unwrap_err();
         assert_eq!(error, "operand 'w' of ui4 needs operand 'scale'");
+    }
+
+    #[test]
+    fn linear_takes_quantised_activations() {
+        let x = Tensor::from_ints(Element::I8, &[1, 4], vec![1, -2, 3, 127]);
+        let w = Tensor::from_ints(Element::I4, &[4, 1], vec![7, 1, -8, 2]);
+        let scale = f32s(&[2, 1], &[0.5, 2.0]);
+        let linear = || {
+            let call = call(&LINEAR).with("activation", "none").with("transpose_weight", false);
+            call.with("axis", 0i64).with("block", 2i64)
+        };
+        let found = linear().to("f32: 1, 1").try_on(&[Some(&x), Some(&w), None, Some(&scale), None]).unwrap();
+        // (7 - 2) / 2 + (-24 + 254) * 2
+        assert_near(&found[0], &[462.5]);
+        let error = linear().to("f32: 1, 1").try_on(&[Some(&x), Some(&ramp(&[4, 1])), None, None, None]);
+        assert_eq!(error.unwrap_err(), "operand 'x' of i8 needs operand 'scale'");
     }
 
     #[test]
