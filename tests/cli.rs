@@ -312,6 +312,15 @@ fn a_text_measures_an_artifact_against_its_original() {
             "model.model.layers.0/node_add_10"
         ]
     );
+    // Several compilations in one table.
+    let variants = ["--variant", "--sram-bytes 128KiB", "--variant", "--target host --chunk-lengths 16"];
+    let table: serde_json::Value =
+        serde_json::from_str(&expect(0, &[&small[..], &variants].concat()).out).expect("JSON");
+    let rows: Vec<_> = table["rows"].as_array().expect("rows").iter().map(|row| &row["artifact"]).collect();
+    assert_eq!(rows, ["--sram-bytes 128KiB", "--target host --chunk-lengths 16"]);
+    assert_eq!(table["rows"][1]["on"], "host");
+    let unknown = expect(2, &[&small[..], &["--variant", "--no-such-option"]].concat());
+    assert!(unknown.err.contains("no-such-option"), "{}", unknown.err);
     // Thresholds, other forms, and what cannot be measured.
     let strict = expect(4, &[&small[..8], &["--min-top1-agreement", "101"]].concat());
     assert!(strict.err.contains("101") && strict.out.contains("96 tokens"), "{}{}", strict.out, strict.err);

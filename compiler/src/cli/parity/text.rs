@@ -2,7 +2,7 @@
 
 use super::{Arguments, csv_line};
 use crate::cli::compile::spinner;
-use crate::cli::table;
+use crate::cli::{CompileArguments, table};
 use crate::driver::CompileOptions;
 use crate::exit::Failure;
 use crate::model::Source;
@@ -13,6 +13,7 @@ use crate::text_parity::subject::Subject;
 use crate::text_parity::windows::{WINDOW_DEFAULT, Windows};
 use crate::text_parity::{Measurement, measure};
 use crate::tokens::TokenCodec;
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -30,6 +31,10 @@ pub(super) struct TextArguments {
     /// An artifact to measure in place of compiling one; may be given again
     #[arg(long, value_name = "OUT.npu", requires = "text")]
     artifact: Vec<PathBuf>,
+    /// Measure one more artifact, compiled by these options of `compile` in place of those given, such as '--sram-bytes 256KiB'; may be
+    /// given again, and prints one table
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, requires = "text")]
+    variant: Vec<String>,
     /// Tokens per window; windows are independent of each other
     #[arg(long, default_value_t = WINDOW_DEFAULT, value_name = "TOKENS")]
     window: usize,
@@ -52,6 +57,17 @@ pub(super) struct TextArguments {
     #[arg(long, value_name = "DB", conflicts_with = "artifact")]
     min_sqnr_db: Option<f64>,
 }
+
+/// The options of one variant.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Variant {
+    #[command(flatten)]
+    what: CompileArguments,
+}
+
+/// What is measured against the original, and how it is compiled; nothing says that for an artifact which is there.
+type Candidate = (Subject, Option<CompileOptions>);
 
 /// Windows whose values inside are compared: each has thousands of elements.
 const LAYER_WINDOWS: usize = 2;
@@ -81,7 +97,8 @@ pub(super) fn run(session: &Session, arguments: &Arguments, model: &Path) -> Res
     let bar = spinner("compiling");
     let prepared = prepare(session, arguments, &source, &options, windows.length());
     bar.finish_and_clear();
-    let (original, others) = prepared?;
+    let (original, candidates) = prepared?;
+    let (others, compiled): (Vec<Subject>, Vec<Option<CompileOptions>>) = candidates.into_iter().unzip();
     let bar = progress(windows.count());
     let step = || bar.inc(1);
     let measured = match options.threads {
@@ -98,13 +115,12 @@ pub(super) fn run(session: &Session, arguments: &Arguments, model: &Path) -> Res
     let Measurement { original: own, others: scores } = measured?;
     let perplexity = own.perplexity();
     let mut rows = Vec::new();
-    for (subject, scores) in others.iter().zip(&scores) {
+    for ((subject, compiled), scores) in others.iter().zip(&compiled).zip(&scores) {
         let figures = scores.figures(perplexity);
         let on = subject.artifact().map_or("reference".into(), |artifact| artifact.target.clone());
-        let layers = match given.per_layer || given.min_sqnr_db.is_some() {
-            true if subject.artifact().is_some() => {
-                let options = CompileOptions { target: on.clone(), ..options.clone() };
-                layers(session, &source, &options, &windows)?
+        let layers = match compiled {
+            Some(options) if given.per_layer || given.min_sqnr_db.is_some() => {
+                layers(session, &source, options, &windows)?
             }
             _ => Vec::new(),
         };
@@ -140,26 +156,33 @@ fn prepare(
     source: &Source,
     options: &CompileOptions,
     window: usize,
-) -> Result<(Subject, Vec<Subject>), Failure> {
+) -> Result<(Subject, Vec<Candidate>), Failure> {
     let original = Subject::compile(session, source, "original", &exact(options), window)?;
-    let mut subjects = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
     for path in &arguments.text.artifact {
-        subjects.push(Subject::open(path)?);
+        candidates.push((Subject::open(path)?, None));
     }
-    let by_target = [options.target.clone()];
-    let on = match (&arguments.on[..], subjects.is_empty()) {
-        ([], true) => &by_target[..],
-        (given, _) => given,
-    };
-    for on in on {
-        subjects.push(if on == "reference" {
-            Subject::reference(session, source, options)?
-        } else {
-            let options = CompileOptions { target: on.clone(), ..options.clone() };
-            Subject::compile(session, source, "as compiled", &options, window)?
-        });
+    let mut wanted = vec![("as compiled", options.clone())];
+    if !(candidates.is_empty() && arguments.text.variant.is_empty()) && arguments.on.is_empty() {
+        wanted.clear();
     }
-    Ok((original, subjects))
+    for text in &arguments.text.variant {
+        let read = Variant::try_parse_from(text.split_whitespace());
+        let read = read.map_err(|error| Failure::Usage(format!("--variant '{text}': {error}")))?;
+        wanted.push((text, read.what.options()?));
+    }
+    for (name, options) in wanted {
+        let by_target = [options.target.clone()];
+        for on in if arguments.on.is_empty() { &by_target[..] } else { &arguments.on } {
+            candidates.push(if on == "reference" {
+                (Subject::reference(session, source, &options)?, None)
+            } else {
+                let options = CompileOptions { target: on.clone(), ..options.clone() };
+                (Subject::compile(session, source, name, &options, window)?, Some(options))
+            });
+        }
+    }
+    Ok((original, candidates))
 }
 
 /// The original: what the model is, and nothing of what is done to it.
