@@ -1,4 +1,5 @@
-// Activations are rounded to int8 by row inside the kernel that multiplies them: norm, quantisation, integer products, scales.
+// Activations are rounded to int8 by row inside the kernel that multiplies them: norm, quantisation, scales; two
+// products share the rows here, which are widened for them once.
 // pipeline: quantize-activations,optimize,canonicalize,cse,dce,form-kernels
 // target: npu-gen3
 // tolerance: 3e-2
