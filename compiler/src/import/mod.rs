@@ -94,6 +94,8 @@ pub struct Imported {
     pub inputs: Vec<Port>,
     /// Outputs in the order of the function's results.
     pub outputs: Vec<Port>,
+    /// Symbols of batches that were taken for one sequence, so that all of a cache is valid. Bound to more, import again with them bound.
+    pub batches: BTreeSet<Arc<str>>,
     /// The opset version of the standard domain that the model imports; 0 if none.
     pub opset: i64,
     /// The version of the format.

@@ -13,8 +13,9 @@ use super::order::order;
 use super::schema::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto};
 use super::{functions, table, weights};
 use crate::import::Options;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 
@@ -60,6 +61,8 @@ pub(crate) struct Importer<'m> {
     pub(crate) external: &'m mut ExternalData,
     /// What is wrong and what the user should know.
     pub(crate) diagnostics: Diagnostics,
+    /// Symbols of batches that were taken for one sequence.
+    pub(crate) batches: BTreeSet<Arc<str>>,
     /// What the user says about the import.
     pub(crate) options: &'m Options,
     functions: BTreeMap<FunctionKey, &'m FunctionProto>,
@@ -98,6 +101,7 @@ impl<'m> Importer<'m> {
             emit,
             external,
             diagnostics: Vec::new(),
+            batches: BTreeSet::new(),
             options,
             functions,
             scopes: vec![scope],

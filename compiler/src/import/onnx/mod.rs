@@ -143,6 +143,7 @@ fn finish(
         assumptions,
         inputs,
         outputs,
+        batches: importer.batches,
         opset: opsets(&model.opset_import).get("").copied().unwrap_or(0),
         ir_version: model.ir_version.unwrap_or(0),
         producer: format!(

@@ -62,6 +62,12 @@ pub(crate) const fn microsoft(op: &'static str, build: Build) -> Row {
     of(MICROSOFT, op, build)
 }
 
+/// A standard operator's newest version under another domain.
+pub(crate) fn newest(node: &mut NodeContext, build: Build) -> Outcome<Vec<Operand>> {
+    node.version = OPSET_MAX;
+    build(node)
+}
+
 /// One line of the list of operators.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Operator {

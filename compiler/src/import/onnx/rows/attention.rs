@@ -314,7 +314,7 @@ fn first_position(
 }
 
 /// Query i, at position start + i, sees keys from `left` before to `right` after; -1 for no limit.
-fn window_mask(
+pub(super) fn window_mask(
     node: &mut NodeContext,
     mut mask: Option<ValueId>,
     (s, t): (&Dim, &Dim),
@@ -337,7 +337,7 @@ fn window_mask(
 }
 
 /// Keys below `lengths[b]` are kept.
-pub(super) fn length_mask(
+fn length_mask(
     node: &mut NodeContext,
     mask: Option<ValueId>,
     lengths: ValueId,

@@ -214,7 +214,14 @@ fn pads_of_output(
 }
 
 fn pool(node: &mut NodeContext, function: &'static str) -> Made {
-    let mut x = node.value(0)?;
+    let x = node.value(0)?;
+    let y = pooled(node, x, function)?;
+    node.one(y)
+}
+
+/// A value pooled by the node's attributes.
+pub(super) fn pooled(node: &mut NodeContext, x: ValueId, function: &'static str) -> Outcome<ValueId> {
+    let mut x = x;
     let spatial = spatial_of(node, x)?;
     let kernel = node
         .ints_attribute("kernel_shape")?
@@ -236,7 +243,7 @@ fn pool(node: &mut NodeContext, function: &'static str) -> Made {
     if node.wants(1) {
         return super::pooling::max_pool_with_indices(node, x, kernel, &window);
     }
-    let y = node.make(&core::POOL, |op| {
+    node.make(&core::POOL, |op| {
         op.operand(x)
             .attribute("function", function)
             .attribute("kernel", kernel)
@@ -245,8 +252,7 @@ fn pool(node: &mut NodeContext, function: &'static str) -> Made {
             .attribute("pads_high", window.high)
             .attribute("dilations", window.dilations)
             .attribute("count_include_pad", counts_padding)
-    })?;
-    node.one(y)
+    })
 }
 
 /// Zeros around the spatial axes.

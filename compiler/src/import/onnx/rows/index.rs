@@ -4,7 +4,7 @@ use super::super::context::NodeContext;
 use super::super::emit::axis_of;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
-use super::super::table::{Row, since, standard};
+use super::super::table::{Row, microsoft, since, standard};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
@@ -21,6 +21,7 @@ pub(super) static ROWS: &[Row] = &[
     since(11, "ScatterElements", scatter_elements),
     since(11, "ScatterND", scatter_nd),
     since(24, "TensorScatter", tensor_scatter),
+    microsoft("GatherND", gather_nd),
 ];
 
 fn gather(node: &mut NodeContext) -> Made {

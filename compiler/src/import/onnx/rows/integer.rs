@@ -3,11 +3,14 @@
 //! Sums are exact integers; what follows is scaled in f32, rounded half to even and saturated, as the operators define it.
 
 use super::super::context::NodeContext;
-use super::super::emit::Quantization;
+use super::super::emit::{Quantization, axis_of};
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, microsoft, since};
-use super::convolution::{convolve, kernel_of, window};
+use super::convolution::{convolve, kernel_of, pooled, window};
+use super::fused::{channels_first, channels_last};
+use super::normalization::softmax_from;
+use super::quantization::quantized_by_range;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
@@ -21,15 +24,20 @@ pub(super) static ROWS: &[Row] = &[
     since(10, "MatMulInteger", matmul_integer),
     since(10, "QLinearConv", qlinear_conv),
     since(10, "QLinearMatMul", qlinear_matmul),
+    microsoft("DynamicQuantizeMatMul", dynamic_quantize_matmul),
     microsoft("MatMulIntegerToFloat", matmul_integer_to_float),
     microsoft("QGemm", qgemm),
     microsoft("QLinearAdd", |node| qlinear_binary(node, &core::ADD)),
+    microsoft("QLinearAveragePool", qlinear_average_pool),
     microsoft("QLinearConcat", qlinear_concat),
+    microsoft("QLinearConv", qlinear_conv),
     microsoft("QLinearGlobalAveragePool", qlinear_global_average_pool),
     microsoft("QLinearLeakyRelu", qlinear_leaky_relu),
     microsoft("QLinearMul", |node| qlinear_binary(node, &core::MUL)),
+    microsoft("QLinearReduceMean", qlinear_reduce_mean),
     microsoft("QLinearSigmoid", qlinear_sigmoid),
     microsoft("QLinearSoftmax", qlinear_softmax),
+    microsoft("QLinearWhere", qlinear_where),
 ];
 
 /// The integer product with zero points taken off, i32.
@@ -62,14 +70,41 @@ fn matmul_integer(node: &mut NodeContext) -> Made {
 }
 
 fn matmul_integer_to_float(node: &mut NodeContext) -> Made {
-    let (a, b) = (node.value(0)?, node.value(1)?);
-    let zeros = [node.optional_value(4)?, node.optional_value(5)?];
-    let (a_scale, b_scale) = (node.value(2)?, node.value(3)?);
+    let y = scaled_product(node, [0, 2, 4], [1, 3, 5], Some(6))?;
+    node.one(y)
+}
+
+/// A product of quantised matrices as real numbers; inputs by index: matrix, scale and zero point of each side, and a bias.
+pub(super) fn scaled_product(
+    node: &mut NodeContext,
+    a: [usize; 3],
+    b: [usize; 3],
+    bias: Option<usize>,
+) -> Outcome<ValueId> {
+    let zeros = [node.optional_value(a[2])?, node.optional_value(b[2])?];
+    let (a_scale, b_scale) = (node.value(a[1])?, node.value(b[1])?);
+    let scale = node.mul(a_scale, b_scale)?;
+    let (a, b) = (node.value(a[0])?, node.value(b[0])?);
+    let y = product(node, a, b, zeros)?;
+    let y = node.cast_like(y, scale)?;
+    let y = node.mul(y, scale)?;
+    match bias.map(|bias| node.optional_value(bias)).transpose()?.flatten() {
+        Some(bias) => node.add(y, bias),
+        None => Ok(y),
+    }
+}
+
+/// The activations quantised to u8 by their own range, then as [`scaled_product`].
+fn dynamic_quantize_matmul(node: &mut NodeContext) -> Made {
+    let (x, b) = (node.value(0)?, node.value(1)?);
+    let [a, a_scale, a_zero] = quantized_by_range(node, x)?;
+    let zeros = [Some(a_zero), node.optional_value(3)?];
+    let b_scale = node.value(2)?;
     let scale = node.mul(a_scale, b_scale)?;
     let y = product(node, a, b, zeros)?;
     let y = node.cast_like(y, scale)?;
     let mut y = node.mul(y, scale)?;
-    if let Some(bias) = node.optional_value(6)? {
+    if let Some(bias) = node.optional_value(4)? {
         y = node.add(y, bias)?;
     }
     node.one(y)
@@ -148,7 +183,12 @@ fn along_axis(node: &mut NodeContext, value: ValueId, axis: usize, rank: usize) 
 }
 
 fn qlinear_conv(node: &mut NodeContext) -> Made {
-    let (x, weight) = (node.value(0)?, node.value(3)?);
+    let (mut x, weight) = (node.value(0)?, node.value(3)?);
+    // ONNX Runtime's own form; its weights keep their channels first.
+    let is_last = node.flag("channels_last", false)?;
+    if is_last {
+        x = channels_first(node, x)?;
+    }
     let (x_zero, w_zero) = (node.value(2)?, node.value(5)?);
     let kernel = kernel_of(node, weight)?;
     let spatial: Vec<Dim> = node.shape(x).iter().skip(2).cloned().collect();
@@ -171,6 +211,7 @@ fn qlinear_conv(node: &mut NodeContext) -> Made {
     let (y_scale, y_zero) = (scalar_input(node, 6)?, scalar_input(node, 7)?);
     let factor = factor_of(node, x_scale, w_scale, y_scale)?;
     let y = requantize(node, sum, factor, y_zero)?;
+    let y = if is_last { channels_last(node, y)? } else { y };
     node.one(y)
 }
 
@@ -283,20 +324,44 @@ fn qlinear_leaky_relu(node: &mut NodeContext) -> Made {
 }
 
 fn qlinear_global_average_pool(node: &mut NodeContext) -> Made {
-    if node.flag("channels_last", false)? {
-        return Err(Fault::unsupported("channels_last is not supported", "use channels first"));
-    }
+    let first = if node.flag("channels_last", false)? { 1 } else { 2 };
     qlinear_unary(node, |node, x| {
-        let axes: Vec<usize> = (2..node.rank(x)).collect();
+        let axes: Vec<usize> = (first..node.rank(x) + first - 2).collect();
         node.reduce(&core::REDUCE_MEAN, x, &axes, true)
     })
+}
+
+fn qlinear_average_pool(node: &mut NodeContext) -> Made {
+    let is_last = node.flag("channels_last", false)?;
+    qlinear_unary(node, |node, x| {
+        let x = if is_last { channels_first(node, x)? } else { x };
+        let y = pooled(node, x, "average")?;
+        if is_last { channels_last(node, y) } else { Ok(y) }
+    })
+}
+
+fn qlinear_reduce_mean(node: &mut NodeContext) -> Made {
+    let rank = node.input(0)?.rank();
+    let axes = node.ints_attribute("axes")?.unwrap_or_default();
+    let axes: Vec<usize> = axes.iter().map(|axis| axis_of(*axis, rank)).collect::<Outcome<_>>()?;
+    let keeps = node.flag("keepdims", true)?;
+    qlinear_unary(node, |node, x| node.reduce(&core::REDUCE_MEAN, x, &axes, keeps))
+}
+
+fn qlinear_where(node: &mut NodeContext) -> Made {
+    let (condition, element) = (node.value(0)?, node.input(1)?.element());
+    let (x, y) = (real(node, 1)?, real(node, 4)?);
+    let z = node.select(condition, x, y)?;
+    let z = stored(node, z, 7, element)?;
+    node.one(z)
 }
 
 fn qlinear_softmax(node: &mut NodeContext) -> Made {
     let rank = node.input(0)?.rank();
     let axis = node.axis("axis", -1, rank)?;
-    if node.int("opset", 13)? < 13 && axis + 1 != rank {
-        return Err(Fault::unsupported("softmax over several axes is not supported", "use opset 13"));
-    }
-    qlinear_unary(node, |node, x| node.along(&core::SOFTMAX, x, axis))
+    let is_flat = node.int("opset", 13)? < 13;
+    qlinear_unary(node, |node, x| match is_flat {
+        true => softmax_from(node, &core::SOFTMAX, x, axis),
+        false => node.along(&core::SOFTMAX, x, axis),
+    })
 }

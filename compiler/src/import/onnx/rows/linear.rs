@@ -4,7 +4,7 @@ use super::super::context::NodeContext;
 use super::super::dims;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
-use super::super::table::{Row, microsoft, since, standard};
+use super::super::table::{Row, since, standard};
 use super::microsoft::rounded_in_blocks;
 use std::collections::BTreeSet;
 use tilewright_ir::dialects::core;
@@ -14,13 +14,8 @@ use tilewright_ir::module::ValueId;
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] = &[
-    since(12, "Einsum", einsum),
-    standard("Gemm", gemm),
-    standard("MatMul", matmul),
-    microsoft("FusedMatMul", fused_matmul),
-    microsoft("TransposeMatMul", fused_matmul),
-];
+pub(super) static ROWS: &[Row] =
+    &[since(12, "Einsum", einsum), standard("Gemm", gemm), standard("MatMul", matmul)];
 
 fn matmul(node: &mut NodeContext) -> Made {
     let (mut a, b) = (node.value(0)?, node.value(1)?);
@@ -43,6 +38,12 @@ fn four_bit_blocks(node: &NodeContext, weight: ValueId) -> Option<(i64, i64)> {
 }
 
 fn gemm(node: &mut NodeContext) -> Made {
+    let y = gemm_value(node)?;
+    node.one(y)
+}
+
+/// alpha * A B + beta * C.
+pub(super) fn gemm_value(node: &mut NodeContext) -> Outcome<ValueId> {
     let (mut a, mut b) = (node.value(0)?, node.value(1)?);
     if node.flag("transA", false)? {
         a = node.transpose_last(a)?;
@@ -58,29 +59,7 @@ fn gemm(node: &mut NodeContext) -> Made {
         let bias = node.scale(bias, beta)?;
         y = node.add(y, bias)?;
     }
-    node.one(y)
-}
-
-fn fused_matmul(node: &mut NodeContext) -> Made {
-    for name in ["transBatchA", "transBatchB"] {
-        if node.flag(name, false)? {
-            return Err(Fault::unsupported(
-                format!("attribute '{name}' is not supported"),
-                "export without ONNX Runtime's fusions",
-            ));
-        }
-    }
-    let (mut a, mut b) = (node.value(0)?, node.value(1)?);
-    if node.flag("transA", false)? {
-        a = node.transpose_last(a)?;
-    }
-    if node.flag("transB", false)? {
-        b = node.transpose_last(b)?;
-    }
-    let y = node.matmul(a, b)?;
-    let alpha = node.float("alpha", 1.0)?;
-    let y = node.scale(y, alpha)?;
-    node.one(y)
+    Ok(y)
 }
 
 /// A subscript of an equation: a letter, or a dimension of the ellipsis counted from its end.

@@ -1,237 +1,28 @@
-//! Operators of com.microsoft that language models carry: grouped-query attention, rotary embedding, weights of few bits.
+//! Weights of few bits in com.microsoft: MatMulNBits, GatherBlockQuantized, MatMulBnb4.
 //!
-//! Source: ONNX Runtime's docs/ContribOperators.md. The caches of GroupQueryAttention may be longer than what is valid in them; here, as for
-//! every other exporter, the past is valid as a whole, and `seqlens_k` says nothing more than its length.
+//! Source: ONNX Runtime's docs/ContribOperators.md.
 
 use super::super::context::NodeContext;
 use super::super::emit::Quantization;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, microsoft};
-use super::attention::{
-    Heads, Rule, attend, join_heads, length_mask, rotate, split_heads, table_rows, with_past,
-};
-use super::convolution::causal_conv_with_state;
 use super::movement::reshaped;
+use tilewright_ir::attribute::Attributes;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::{Dim, Function};
 use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
+use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
 
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    microsoft("CausalConvWithState", causal_conv_with_state),
     microsoft("GatherBlockQuantized", gather_block_quantized),
-    microsoft("GroupQueryAttention", group_query_attention),
+    microsoft("MatMulBnb4", matmul_bnb4),
     microsoft("MatMulNBits", matmul_n_bits),
-    microsoft("MultiHeadAttention", multi_head_attention),
-    microsoft("RotaryEmbedding", rotary_embedding),
 ];
-
-/// Positions start, start + 1, .. as `[s]`.
-fn positions_from(node: &mut NodeContext, start: &Dim, length: &Dim) -> Outcome<ValueId> {
-    let ramp = node.iota(Element::I64, std::slice::from_ref(length), 0)?;
-    if *start == Dim::Known(0) {
-        return Ok(ramp);
-    }
-    let start = node.size(start)?;
-    node.add(ramp, start)
-}
-
-fn rotary_embedding(node: &mut NodeContext) -> Made {
-    let (x, positions) = (node.value(0)?, node.value(1)?);
-    let (cos, sin) = (node.value(2)?, node.value(3)?);
-    let is_flat = node.rank(x) == 3;
-    let interleaved = node.flag("interleaved", false)?;
-    let heads = if is_flat {
-        let given = node.int("num_heads", 0)?;
-        let width = &node.dim(cos, node.rank(cos).saturating_sub(1))? * &Dim::Known(2);
-        let count = match given {
-            0 => node.dim(x, 2)?.divide_exactly(&width).and_then(|count| count.known()),
-            given => Some(given),
-        };
-        let count = count
-            .ok_or_else(|| Fault::model(format!("{} is no multiple of head size {width}", node.ty(x))))?;
-        split_heads(node, x, count)?
-    } else {
-        x
-    };
-    if node.rank(heads) != 4 {
-        return Err(Fault::model(format!("input 0 must have rank 3 or 4, found {}", node.ty(x))));
-    }
-    // One position alone is that of the first token.
-    let positions = if node.shape(positions).as_slice() == [Dim::Known(1)] {
-        let length = node.dim(heads, 2)?;
-        let ramp = positions_from(node, &Dim::Known(0), &length)?;
-        let start = node.cast(positions, Element::I64)?;
-        node.add(ramp, start)?
-    } else {
-        positions
-    };
-    let (cos, sin) = (table_rows(node, cos, positions)?, table_rows(node, sin, positions)?);
-    let y = rotate(node, heads, cos, sin, interleaved)?;
-    let scale = node.float("scale", 1.0)?;
-    let y = node.scale(y, scale)?;
-    let y = if is_flat { join_heads(node, y)? } else { y };
-    node.one(y)
-}
-
-/// Queries, keys and values `[b, heads, s, d]` from three inputs or one packed input.
-fn query_key_value(node: &mut NodeContext, heads: i64, groups: i64) -> Outcome<[ValueId; 3]> {
-    let q = node.value(0)?;
-    if let (Some(k), Some(v)) = (node.optional_value(1)?, node.optional_value(2)?) {
-        return Ok([
-            split_heads(node, q, heads)?,
-            split_heads(node, k, groups)?,
-            split_heads(node, v, groups)?,
-        ]);
-    }
-    let count = groups.checked_mul(2).and_then(|both| both.checked_add(heads)).filter(|count| *count > 0);
-    let width = node.shape(q).get(2).cloned().unwrap_or(Dim::Known(0));
-    let size = count.and_then(|count| width.divide_exactly(&Dim::Known(count)));
-    let size = size.ok_or_else(|| {
-        Fault::model(format!("{width} does not split into {heads} heads and 2 x {groups} groups"))
-    })?;
-    let (q_width, k_width) = (&size * &Dim::Known(heads), &size * &Dim::Known(groups));
-    let starts = [(Dim::Known(0), q_width.clone(), heads), (q_width.clone(), k_width.clone(), groups)];
-    let mut parts = Vec::new();
-    for (start, width, heads) in starts.into_iter().chain([(&q_width + &k_width, k_width, groups)]) {
-        let part = node.slice_axis(q, 2, &start, &width)?;
-        parts.push(split_heads(node, part, heads)?);
-    }
-    Ok([parts[0], parts[1], parts[2]])
-}
-
-fn group_query_attention(node: &mut NodeContext) -> Made {
-    let (heads, groups) = (node.required_int("num_heads")?, node.required_int("kv_num_heads")?);
-    refuse_cache_quantization(node)?;
-    let [mut q, mut k, v] = query_key_value(node, heads, groups)?;
-    let (past_key, past_value) = (node.optional_value(3)?, node.optional_value(4)?);
-    let past = past_key.and_then(|past| node.shape(past).get(2).cloned()).unwrap_or(Dim::Known(0));
-    let length = node.dim(q, 2)?;
-    if let Some(total) = node.optional(6).and_then(|total| node.symbolic_of(&total))
-        && let Some(total) = total.values.first().filter(|total| total.as_symbol().is_some())
-    {
-        node.equate("the total length differs", total, &(&past + &length))?;
-    }
-    if node.flag("do_rotary", false)? {
-        let interleaved = node.flag("rotary_interleaved", false)?;
-        let positions = match node.optional_value(9)? {
-            Some(positions) => positions,
-            None => positions_from(node, &past, &length)?,
-        };
-        let (cos, sin) = (node.value(7)?, node.value(8)?);
-        let (cos, sin) = (table_rows(node, cos, positions)?, table_rows(node, sin, positions)?);
-        q = rotate(node, q, cos, sin, interleaved)?;
-        k = rotate(node, k, cos, sin, interleaved)?;
-    }
-    let (k, v) = (with_past(node, past_key, k)?, with_past(node, past_value, v)?);
-    let scale = node.float("scale", 0.0)?;
-    let rule = Rule {
-        scale: (scale != 0.0).then_some(scale),
-        causal: true,
-        softcap: node.float("softcap", 0.0)?,
-        window: node.int("local_window_size", -1)?,
-    };
-    let sinks = match node.optional_value(11)? {
-        Some(sinks) => Some(sinks),
-        None if node.flag("smooth_softmax", false)? => {
-            let zero = node.scalar_like(q, 0.0)?;
-            Some(node.broadcast(zero, &[Dim::Known(heads)])?)
-        }
-        None => None,
-    };
-    let bias = node.optional_value(10)?;
-    let y = attend(node, &Heads { q, k, v }, &rule, bias, sinks)?;
-    let y = join_heads(node, y)?;
-    node.many(&[y, k, v])
-}
-
-fn refuse_cache_quantization(node: &NodeContext) -> Outcome<()> {
-    for name in ["k_quant_type", "v_quant_type"] {
-        let kind = node.text(name, "NONE")?;
-        if kind != "NONE" && !kind.is_empty() {
-            return Err(Fault::unsupported(
-                format!("a quantised cache ({name} = {kind}) is not supported"),
-                "export it as float",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn multi_head_attention(node: &mut NodeContext) -> Made {
-    let heads = node.required_int("num_heads")?;
-    let mut parts = Vec::new();
-    for at in 0..3 {
-        let hidden = node.optional_value(at)?;
-        let x = hidden.ok_or_else(|| {
-            Fault::unsupported("packed inputs are not supported", "give query, key and value apart")
-        })?;
-        if node.rank(x) != 3 && (at == 0 || node.rank(x) != 4) {
-            return Err(Fault::unsupported(
-                "packed inputs are not supported",
-                "give query, key and value apart",
-            ));
-        }
-        parts.push(x);
-    }
-    if let Some(bias) = node.optional_value(3)? {
-        let mut start = Dim::Known(0);
-        for part in &mut parts {
-            let width = node.shape(*part).last().cloned().unwrap_or(Dim::Known(0));
-            let piece = node.slice_axis(bias, 0, &start, &width)?;
-            *part = node.add(*part, piece)?;
-            start = &start + &width;
-        }
-    }
-    for part in &mut parts {
-        if node.rank(*part) == 3 {
-            *part = split_heads(node, *part, heads)?;
-        }
-    }
-    let (past_key, past_value) = (node.optional_value(6)?, node.optional_value(7)?);
-    let (k, v) = (with_past(node, past_key, parts[1])?, with_past(node, past_value, parts[2])?);
-    let mut mask = node.optional_value(5)?;
-    if let Some(padding) = node.optional_value(4)? {
-        mask = Some(padding_mask(node, mask, padding, &node.dim(k, 2)?)?);
-    }
-    let scale = node.float("scale", 0.0)?;
-    let rule = Rule {
-        scale: (scale != 0.0).then_some(scale),
-        causal: node.flag("unidirectional", false)?,
-        softcap: 0.0,
-        window: -1,
-    };
-    let y = attend(node, &Heads { q: parts[0], k, v }, &rule, mask, None)?;
-    let y = join_heads(node, y)?;
-    node.many(&[y, k, v])
-}
-
-/// A padding mask: a length per batch `[b]`, or nonzero where a key is kept `[b, t]`.
-fn padding_mask(
-    node: &mut NodeContext,
-    mask: Option<ValueId>,
-    padding: ValueId,
-    keys: &Dim,
-) -> Outcome<ValueId> {
-    let shape = node.shape(padding);
-    match shape.as_slice() {
-        [_] => length_mask(node, mask, padding, keys),
-        [batch, length] => {
-            let keep = node.cast(padding, Element::Bool)?;
-            let one = Dim::Known(1);
-            let keep = node.reshape(keep, &[batch.clone(), one.clone(), one, length.clone()])?;
-            super::attention::also_keep(node, mask, keep)
-        }
-        _ => Err(Fault::unsupported(
-            format!("a padding mask of {} is not supported", node.ty(padding)),
-            "use [batch, keys]",
-        )),
-    }
-}
 
 /// The unsigned element type of a number of bits that storage can be read as.
 fn unsigned(bits: i64) -> Option<Element> {
@@ -244,7 +35,7 @@ fn unsigned(bits: i64) -> Option<Element> {
 }
 
 /// Packed bytes read as a matrix `[rows, columns]` of few bits.
-fn unpacked(
+pub(super) fn unpacked(
     node: &mut NodeContext,
     packed: &Operand,
     bits: i64,
@@ -273,35 +64,34 @@ fn unpacked(
     three_bits(node, packed, rows, columns)
 }
 
-/// Eight numbers of three bits in three bytes, taken apart by shifts.
+/// Numbers of three bits: each lies in one byte or across two.
 fn three_bits(node: &mut NodeContext, packed: &Operand, rows: i64, columns: i64) -> Outcome<Operand> {
-    let dims = |dims: &[i64]| dims.iter().copied().map(Dim::Known).collect::<Vec<_>>();
+    let width = columns.saturating_mul(3).saturating_add(7) / 8;
     let value = node.data(packed)?;
-    if columns % 8 != 0 {
-        return Err(Fault::unsupported(
-            format!("{columns} numbers of 3 bits in a row are not supported"),
-            "use a multiple of 8",
-        ));
-    }
-    let bytes = node.reshape(value, &dims(&[rows, columns / 8, 3]))?;
+    let bytes = node.reshape(value, &[Dim::Known(rows), Dim::Known(width)])?;
     let bytes = node.cast(bytes, Element::I32)?;
-    let weights = node.ints(Element::I32, &[3], &[1, 256, 65536])?;
-    let shifted = node.mul(bytes, weights)?;
-    let words = node.reduce(&core::REDUCE_SUM, shifted, &[2], true)?;
-    let shifts = node.ints(Element::I32, &[8], &[0, 3, 6, 9, 12, 15, 18, 21])?;
-    let bitwise = |function: &'static str| {
-        tilewright_ir::attribute::Attributes::from([("function".into(), function.into())])
-    };
-    let words = node.binary_with(&core::BITWISE, words, shifts, bitwise("shr"))?;
-    let low = node.ints(Element::I32, &[], &[7])?;
-    let codes = node.binary_with(&core::BITWISE, words, low, bitwise("and"))?;
+    let bits: Vec<i64> = (0..columns).map(|column| 3 * column).collect();
+    let at = |skip: i64| bits.iter().map(|bit| (bit / 8 + skip).min(width - 1)).collect::<Vec<_>>();
+    let (low, high) =
+        (node.ints(Element::I64, &[columns], &at(0))?, node.ints(Element::I64, &[columns], &at(1))?);
+    let (low, high) = (node.gather(bytes, low, 1)?, node.gather(bytes, high, 1)?);
+    let high = node.scale(high, 256.0)?;
+    let words = node.add(low, high)?;
+    let shifts: Vec<i64> = bits.iter().map(|bit| bit % 8).collect();
+    let shifts = node.ints(Element::I32, &[columns], &shifts)?;
+    let words = bitwise(node, "shr", words, shifts)?;
+    let seven = node.ints(Element::I32, &[], &[7])?;
+    let codes = bitwise(node, "and", words, seven)?;
     let codes = node.cast(codes, Element::U8)?;
-    let codes = node.reshape(codes, &dims(&[rows, columns]))?;
     Ok(node.operand(codes))
 }
 
+fn bitwise(node: &mut NodeContext, function: &'static str, a: ValueId, b: ValueId) -> Outcome<ValueId> {
+    node.binary_with(&core::BITWISE, a, b, Attributes::from([("function".into(), function.into())]))
+}
+
 /// The number that stands for zero where no zero points are given.
-fn middle(node: &mut NodeContext, element: Element, bits: i64, shape: &[Dim]) -> Outcome<ValueId> {
+pub(super) fn middle(node: &mut NodeContext, element: Element, bits: i64, shape: &[Dim]) -> Outcome<ValueId> {
     let zero = node.ints(element, &[], &[1 << (bits - 1)])?;
     node.broadcast(zero, shape)
 }
@@ -399,12 +189,6 @@ fn zero_points(node: &mut NodeContext, bits: i64, n: i64, blocks: i64, codes: Va
         let given = reshaped(node, &given, &grid)?;
         return node.data(&given);
     }
-    if bits == 3 {
-        return Err(Fault::unsupported(
-            "packed zero points of 3 bits are not supported",
-            "give them as floats",
-        ));
-    }
     // Every row starts on a byte.
     let columns = (blocks * bits + 7) / 8 * 8 / bits;
     let points = unpacked(node, &given, bits, n, columns)?;
@@ -445,59 +229,142 @@ fn by_groups(
     node.mul(centered, scales)
 }
 
-/// Rows of a table stored in blocks of few bits: gathered first, made real after.
+/// A table stored in blocks of few bits: gathered first, made real after.
 fn gather_block_quantized(node: &mut NodeContext) -> Made {
     let (table, indices) = (node.input(0)?, node.value(1)?);
-    let scales = node.value(2)?;
-    let bits = node.int("bits", 4)?;
-    let block = node.int("block_size", 128)?;
+    let (bits, block) = (node.int("bits", 4)?, node.int("block_size", 128)?);
     let is_packed = table.element() == Element::U8;
     let rank = table.rank();
     let gather_axis = node.axis("gather_axis", 0, rank)?;
     let quantize_axis = node.axis("quantize_axis", 1, rank)?;
-    if rank != 2 || gather_axis != 0 || quantize_axis != 1 || block < 1 {
-        return Err(Fault::unsupported(
-            "only rows of a matrix with blocks along them are supported",
-            "use axes 0 and 1",
-        ));
+    if block < 1 {
+        return Err(Fault::unsupported(format!("blocks of {block} are not supported"), "use 16 or more"));
     }
-    let known = |axis: usize| {
-        table.shape()[axis]
-            .known()
-            .ok_or_else(|| Fault::unsupported("the table's shape must be known", "bind it"))
-    };
-    let (rows, width) = (known(0)?, known(1)?);
-    let codes = if is_packed {
-        let per_byte = if matches!(bits, 2 | 4 | 8) {
-            8 / bits
-        } else {
-            return Err(Fault::unsupported(format!("{bits} bits are not supported"), "2, 4 and 8 bits are"));
-        };
-        unpacked(node, &table, bits, rows, width.saturating_mul(per_byte))?
-    } else {
-        table.clone()
-    };
+    let codes = if is_packed { unpacked_rows(node, &table, bits)? } else { table };
     let codes = node.data(&codes)?;
-    let blocks =
-        Dim::call(Function::FloorDiv, &(&node.dim(codes, 1)? + &Dim::Known(block - 1)), &Dim::Known(block));
-    node.equate("the number of scales in a row is not that of blocks", &blocks, &node.dim(scales, 1)?)?;
+    let scales = node.value(2)?;
+    let width = node.dim(codes, quantize_axis)?;
+    let blocks = Dim::call(Function::FloorDiv, &(&width + &Dim::Known(block - 1)), &Dim::Known(block));
+    node.equate(
+        "the scales along an axis are not those of blocks",
+        &blocks,
+        &node.dim(scales, quantize_axis)?,
+    )?;
     let zero_points = match node.optional(3) {
         Some(points) if is_packed && bits < 8 => {
-            let columns = blocks.known().map_or(0, |blocks| (blocks * bits + 7) / 8 * 8 / bits);
-            let points = unpacked(node, &points, bits, rows, columns)?;
+            let points = unpacked_rows(node, &points, bits)?;
             let points = node.data(&points)?;
-            Some(node.slice_axis(points, 1, &Dim::Known(0), &blocks)?)
+            let last = node.dim(scales, rank - 1)?;
+            Some(node.slice_axis(points, rank - 1, &Dim::Known(0), &last)?)
         }
         Some(points) => Some(node.data(&points)?),
-        None if is_packed => Some(middle(node, node.element(codes), bits, &[Dim::Known(rows), blocks])?),
+        None if is_packed => Some(middle(node, node.element(codes), bits, &node.shape(scales))?),
         None => None,
     };
-    let codes = node.gather(codes, indices, 0)?;
-    let scale = node.gather(scales, indices, 0)?;
-    let zero_point = zero_points.map(|points| node.gather(points, indices, 0)).transpose()?;
-    let axis = node.rank(codes) - 1;
-    let with = Quantization { scale, zero_point, axis: Some(axis), block };
     let element = node.element(scales);
+    let mut parts = [Some(codes), Some(scales), zero_points];
+    let mut axis = quantize_axis;
+    if gather_axis != quantize_axis {
+        for part in parts.iter_mut().flatten() {
+            *part = node.gather(*part, indices, gather_axis)?;
+        }
+        if quantize_axis > gather_axis {
+            axis = quantize_axis + node.rank(indices) - 1;
+        }
+    }
+    let [Some(codes), Some(scale), zero_point] = parts else { return Err("no codes".into()) };
+    let with = Quantization { scale, zero_point, axis: Some(axis), block };
     let y = node.dequantize(codes, &with, element)?;
+    let y = if gather_axis == quantize_axis { node.gather(y, indices, gather_axis)? } else { y };
+    node.one(y)
+}
+
+/// Packed bytes read as few bits, the last axis longer by what a byte holds.
+fn unpacked_rows(node: &mut NodeContext, table: &Operand, bits: i64) -> Outcome<Operand> {
+    if !matches!(bits, 2 | 4 | 8) {
+        return Err(Fault::unsupported(format!("{bits} bits are not supported"), "2, 4 and 8 bits are"));
+    }
+    let sizes: Option<Vec<i64>> = table.shape().iter().map(Dim::known).collect();
+    let sizes = sizes.ok_or_else(|| Fault::unsupported("the table's shape must be known", "bind it"))?;
+    let (last, leading) = sizes.split_last().ok_or_else(|| Fault::model("the table has no dimensions"))?;
+    let rows = leading.iter().fold(1i64, |product, size| product.saturating_mul(*size));
+    let columns = last.saturating_mul(8 / bits);
+    let matrix = unpacked(node, table, bits, rows, columns)?;
+    let shape: Vec<Dim> = leading.iter().copied().chain([columns]).map(Dim::Known).collect();
+    reshaped(node, &matrix, &shape)
+}
+
+/// The values of bitsandbytes' two 4-bit types by code, as fractions of the largest: fp4, then nf4.
+const BNB4_VALUES: [[f64; 16]; 2] = [
+    [
+        0.0,
+        0.005_208_333_333_333_333,
+        0.666_666_666_666_666_6,
+        1.0,
+        0.333_333_333_333_333_3,
+        0.5,
+        0.166_666_666_666_666_66,
+        0.25,
+        0.0,
+        -0.005_208_333_333_333_333,
+        -0.666_666_666_666_666_6,
+        -1.0,
+        -0.333_333_333_333_333_3,
+        -0.5,
+        -0.166_666_666_666_666_66,
+        -0.25,
+    ],
+    [
+        -1.0,
+        -0.696_192_800_998_687_7,
+        -0.525_073_051_452_636_7,
+        -0.394_917_488_098_144_5,
+        -0.284_441_381_692_886_35,
+        -0.184_773_430_228_233_34,
+        -0.091_050_036_251_544_95,
+        0.0,
+        0.079_580_299_556_255_34,
+        0.160_930_201_411_247_25,
+        0.246_112_301_945_686_34,
+        0.337_915_241_718_292_24,
+        0.440_709_829_330_444_34,
+        0.562_617_003_917_694_1,
+        0.722_956_836_223_602_3,
+        1.0,
+    ],
+];
+
+/// y = x W^T with the elements of W `[N, K]` stored as codes of 4 bits, high ones first, in blocks of one scale.
+fn matmul_bnb4(node: &mut NodeContext) -> Made {
+    let (k, n) = (node.required_int("K")?, node.required_int("N")?);
+    let (block, kind) = (node.required_int("block_size")?, node.required_int("quant_type")?);
+    let values = usize::try_from(kind).ok().and_then(|kind| BNB4_VALUES.get(kind));
+    let is_sane = [k, n, block].iter().all(|size| (1..1 << 31).contains(size)) && k * n % 2 == 0;
+    let (true, Some(values)) = (is_sane && k * n % block == 0, values) else {
+        return Err(Fault::unsupported(
+            format!("K = {k}, N = {n}, block_size = {block}, quant_type = {kind} is not supported"),
+            "use whole blocks of fp4 (0) or nf4 (1)",
+        ));
+    };
+    let packed = node.value(1)?;
+    let one = Dim::Known(1);
+    let bytes = node.reshape(packed, &[Dim::Known(k * n / 2), one])?;
+    let bytes = node.cast(bytes, Element::I32)?;
+    let shifts = node.ints(Element::I32, &[2], &[4, 0])?;
+    let codes = bitwise(node, "shr", bytes, shifts)?;
+    let low = node.ints(Element::I32, &[], &[15])?;
+    let codes = bitwise(node, "and", codes, low)?;
+    let (x, scales) = (node.value(0)?, node.value(2)?);
+    let table = Tensor::from_floats(node.element(scales), &[16], values.to_vec());
+    let table = node.tensor(&table)?;
+    let weight = node.gather(table, codes, 0)?;
+    let blocks = Dim::Known(k * n / block);
+    let weight = node.reshape(weight, &[blocks.clone(), Dim::Known(block)])?;
+    let scales = node.reshape(scales, &[blocks, Dim::Known(1)])?;
+    let weight = node.mul(weight, scales)?;
+    let weight = node.reshape(weight, &[Dim::Known(n), Dim::Known(k)])?;
+    let weight = node.cast_like(weight, x)?;
+    let weight = if node.flag("transB", true)? { node.transpose(weight, &[1, 0])? } else { weight };
+    let y = node.matmul(x, weight)?;
     node.one(y)
 }

@@ -5,6 +5,8 @@ mod attention;
 mod control;
 mod convolution;
 mod elementwise;
+mod experts;
+mod fused;
 mod index;
 mod integer;
 mod learned;
@@ -12,6 +14,8 @@ mod linear;
 mod lists;
 mod loss;
 mod microsoft;
+mod microsoft_attention;
+mod microsoft_normalization;
 mod movement;
 mod normalization;
 mod pooling;
@@ -38,6 +42,8 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     control::ROWS,
     convolution::ROWS,
     elementwise::ROWS,
+    experts::ROWS,
+    fused::ROWS,
     index::ROWS,
     integer::ROWS,
     learned::ROWS,
@@ -45,6 +51,8 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     lists::ROWS,
     loss::ROWS,
     microsoft::ROWS,
+    microsoft_attention::ROWS,
+    microsoft_normalization::ROWS,
     movement::ROWS,
     normalization::ROWS,
     pooling::ROWS,

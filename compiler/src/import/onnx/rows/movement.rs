@@ -6,7 +6,7 @@ use super::super::emit::axis_of;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::symbolic::Symbolic;
-use super::super::table::{Row, since, standard};
+use super::super::table::{Row, microsoft, newest, since, standard};
 use super::sizes::as_shape;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::{Dim, Function};
@@ -33,6 +33,9 @@ pub(super) static ROWS: &[Row] = &[
     standard("Transpose", transpose),
     since(14, "Trilu", trilu),
     standard("Unsqueeze", unsqueeze),
+    microsoft("ExpandDims", |node| newest(node, unsqueeze)),
+    microsoft("Pad", |node| newest(node, pad)),
+    microsoft("Trilu", trilu),
 ];
 
 /// An operand under another shape: stored and symbolic ones stay so.

@@ -83,22 +83,31 @@ fn hardmax(node: &mut NodeContext) -> Made {
 fn softmax(node: &mut NodeContext, def: &'static OpDef) -> Made {
     let x = node.value(0)?;
     let rank = node.rank(x);
-    if node.version >= 13 {
+    let y = if node.version >= 13 {
         let axis = node.axis("axis", -1, rank)?;
-        let y = node.along(def, x, axis)?;
-        return node.one(y);
-    }
-    let axis = node.axis("axis", 1, rank)?;
-    if axis + 1 == rank {
-        let y = node.along(def, x, axis)?;
-        return node.one(y);
+        node.along(def, x, axis)?
+    } else {
+        let axis = node.axis("axis", 1, rank)?;
+        softmax_from(node, def, x, axis)?
+    };
+    node.one(y)
+}
+
+/// Softmax over all axes from `axis` on.
+pub(super) fn softmax_from(
+    node: &mut NodeContext,
+    def: &'static OpDef,
+    x: ValueId,
+    axis: usize,
+) -> Outcome<ValueId> {
+    if axis + 1 == node.rank(x) {
+        return node.along(def, x, axis);
     }
     let shape = node.shape(x);
     let flat = flat_from(&shape, axis)?;
     let y = node.reshape(x, &flat)?;
     let y = node.along(def, y, axis)?;
-    let y = node.reshape(y, &shape)?;
-    node.one(y)
+    node.reshape(y, &shape)
 }
 
 /// The shape with all axes from `axis` on made one.
@@ -124,7 +133,7 @@ fn normalization(node: &mut NodeContext, is_rms: bool) -> Made {
     node.many(&[y, mean, inverse])
 }
 
-fn normalize(
+pub(super) fn normalize(
     node: &mut NodeContext,
     x: ValueId,
     axis: usize,
@@ -245,7 +254,7 @@ fn batch_statistics(node: &mut NodeContext, x: ValueId) -> Outcome<(ValueId, Val
 }
 
 /// (x - mean) / sqrt(variance + epsilon) over axes; the mean; 1 / sqrt(variance + epsilon).
-fn standardize(
+pub(super) fn standardize(
     node: &mut NodeContext,
     x: ValueId,
     axes: &[usize],

@@ -71,9 +71,14 @@ fn quantize_linear(node: &mut NodeContext) -> Made {
     node.one(y)
 }
 
-/// Scale and zero point from the range of the data, which is made to hold 0: u8 = round(x / scale) + zero.
 fn dynamic_quantize_linear(node: &mut NodeContext) -> Made {
     let x = node.value(0)?;
+    let parts = quantized_by_range(node, x)?;
+    node.many(&parts)
+}
+
+/// Codes, scale and zero point from the range of the data, which is made to hold 0: u8 = round(x / scale) + zero.
+pub(super) fn quantized_by_range(node: &mut NodeContext, x: ValueId) -> Outcome<[ValueId; 3]> {
     let element = node.element(x);
     let axes: Vec<usize> = (0..node.rank(x)).collect();
     let zero = node.scalar(element, 0.0)?;
@@ -95,5 +100,5 @@ fn dynamic_quantize_linear(node: &mut NodeContext) -> Made {
         node.make(&core::CLAMP, |op| op.operand(rounded).attribute("min", 0.0).attribute("max", 255.0))?;
     let zero_point = node.cast(clamped, Element::U8)?;
     let y = node.quantize(x, &Quantization::per_tensor(scale, Some(zero_point)), Element::U8)?;
-    node.many(&[y, scale, zero_point])
+    Ok([y, scale, zero_point])
 }
