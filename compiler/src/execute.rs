@@ -30,7 +30,7 @@ pub fn execute(
     on: &On,
 ) -> Result<Vec<Tensor>, Diagnostics> {
     let (On::Reference(options) | On::Target(options)) = on;
-    let imported = session.import_with(source, &options.import_options())?;
+    let mut imported = session.import_with(source, &options.import_options())?;
     let function = imported
         .module
         .functions()
@@ -42,6 +42,16 @@ pub fn execute(
     imported.bind_assumptions(&mut bindings);
     match on {
         On::Reference(_) => {
+            // A batch of several sequences was taken for one: with the number known, their lengths count.
+            let several =
+                bindings.iter().filter(|(name, value)| **value > 1 && imported.batches.contains(*name));
+            let several: Vec<(String, i64)> =
+                several.map(|(name, value)| (name.to_string(), *value)).collect();
+            if !several.is_empty() {
+                let mut options = (*options).clone();
+                options.bindings.extend(several);
+                imported = session.import_with(source, &options.import_options())?;
+            }
             let name = imported.module.symbol_name(function).unwrap_or("main");
             evaluate::run_with(&imported.module, name, inputs, &bindings)
                 .map_err(|error| vec![Diagnostic::error(Location::name(&error.location), error.to_string())])

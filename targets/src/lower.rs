@@ -174,7 +174,8 @@ impl LoweringContext<'_> {
             reason = "it has no elements to compute".into();
         } else if let Some(target) = target {
             for row in target.lowerings.iter().filter(|row| row.subject == subject) {
-                let place = PlaceContext { module: self.source, op, ranges: &self.ranges };
+                let place =
+                    PlaceContext { module: self.source, op, ranges: &self.ranges, machine: &self.machine };
                 match (row.place)(&place) {
                     Ok(()) => return self.run_row(row, op, target.name, label, String::new()),
                     Err(why) => reason = why,

@@ -74,6 +74,8 @@ pub struct PlaceContext<'a> {
     pub op: OpId,
     /// Ranges of the symbols in its types.
     pub ranges: &'a Ranges,
+    /// The machine that is compiled for.
+    pub machine: &'a Machine,
 }
 
 impl<'a> PlaceContext<'a> {

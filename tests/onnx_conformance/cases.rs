@@ -102,7 +102,26 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Element types of its inputs and outputs.
+    pub(crate) fn elements(&self) -> Vec<String> {
+        let values = self.sets.iter().flat_map(|set| set.inputs.iter().chain(&set.outputs));
+        values.flat_map(Value::elements).collect()
+    }
+}
+
 impl Value {
+    fn elements(&self) -> Vec<String> {
+        match self {
+            Value::None => Vec::new(),
+            Value::Sequence { items } => items.iter().flat_map(Value::elements).collect(),
+            Value::Tensor { r#type, .. } => {
+                let element = TYPES.iter().find(|row| row.0 == r#type);
+                element.map(|row| row.1.to_string()).into_iter().collect()
+            }
+        }
+    }
+
     /// The tensors of it, in order: one, those of a list, or none.
     pub(crate) fn tensors(&self, bytes: &[u8]) -> Result<Vec<Tensor>, String> {
         match self {

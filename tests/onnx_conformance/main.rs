@@ -8,6 +8,7 @@
 mod cases;
 #[cfg(test)]
 mod casts;
+mod contrib;
 mod run;
 mod waivers;
 
@@ -16,23 +17,8 @@ use crate::run::{Machine, Verdict, run};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use tilewright::import::onnx::support::{PEERS, Record, only_operator};
 use tilewright::session::Session;
-
-/// What others reach, measured with the same cases and tolerances: suite, and pairs of name and count.
-const PEERS: &[(&str, &[(&str, usize)])] = &[
-    (
-        "node",
-        &[
-            ("onnx reference 1.23.2", 1869),
-            ("ONNX Runtime 1.31.1", 1484),
-            ("OpenVINO 2026.4.1", 1257),
-            ("tract 0.23.9", 1035),
-        ],
-    ),
-    ("pytorch-converted", &[("OpenVINO 2026.4.1", 82), ("tract 0.23.9", 79), ("ONNX Runtime 1.31.1", 59)]),
-    ("pytorch-operator", &[("tract 0.23.9", 35), ("OpenVINO 2026.4.1", 31), ("ONNX Runtime 1.31.1", 24)]),
-    ("simple", &[("ONNX Runtime 1.31.1", 17), ("OpenVINO 2026.4.1", 15), ("tract 0.23.9", 3)]),
-];
 
 /// Each case on both machines.
 type Verdicts = Vec<(Case, [Verdict; 2])>;
@@ -126,6 +112,23 @@ fn fallbacks(verdicts: &Verdicts) -> String {
     lines.into_iter().collect()
 }
 
+/// What a run shows, for the table of operators.
+fn record_of(verdicts: &Verdicts) -> Record {
+    let mut record = Record::default();
+    for (case, [evaluator, target]) in verdicts {
+        let row = record.suites.entry(case.suite.clone()).or_default();
+        row[0] += 1;
+        row[1] += usize::from(evaluator.problem.is_none());
+        row[2] += usize::from(target.problem.is_none());
+        if let (None, Some(key)) = (&target.problem, only_operator(&case.model())) {
+            let shown = record.operators.entry(key).or_default();
+            shown.elements.extend(case.elements());
+            shown.engines.extend(target.engines.iter().cloned());
+        }
+    }
+    record
+}
+
 /// Compares with the list of waivers; gives what must be changed.
 fn check(verdicts: &Verdicts) -> Vec<String> {
     let bless = std::env::var_os("TILEWRIGHT_BLESS_WAIVERS").is_some();
@@ -187,6 +190,9 @@ fn the_suite_agrees_but_for_the_waivers() {
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "." }, {
         insta::assert_snapshot!("host_fallbacks", fallbacks(&verdicts));
     });
-    let problems = check(&verdicts);
+    let mut record = record_of(&verdicts);
+    contrib::add_to(&mut record);
+    let mut problems = check(&verdicts);
+    problems.extend(run::check_record(&record));
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

@@ -4,9 +4,11 @@
 //! the way out that the message names (`--freeze`).
 
 use crate::cases::{Case, Set, Value};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tilewright::driver::CompileOptions;
+use tilewright::driver::{CompileOptions, ProgramReport};
 use tilewright::execute::bind;
+use tilewright::import::onnx::support::{self, Record};
 use tilewright::loaded::Loaded;
 use tilewright::metrics::compare;
 use tilewright::model::Source;
@@ -46,6 +48,8 @@ pub(crate) struct Verdict {
     pub(crate) frozen: Vec<String>,
     /// Ops on the host, with the reason for each.
     pub(crate) on_host: Vec<(String, String)>,
+    /// Engines that commands run on.
+    pub(crate) engines: BTreeSet<String>,
     /// True if some op runs on the target itself.
     pub(crate) on_target: bool,
 }
@@ -193,6 +197,7 @@ fn on_target(
         for row in report.placement.fallbacks() {
             verdict.on_host.push((row.op.clone(), row.reason.clone()));
         }
+        verdict.engines.extend(engines_of(report));
         verdict.on_target |= report.placement.rows.iter().any(|row| row.target == TARGET);
     }
     let signature = &compilation.signature;
@@ -201,4 +206,47 @@ fn on_target(
 
 fn first_line(problems: &Diagnostics) -> String {
     problems.first().map(ToString::to_string).unwrap_or_default().replace('\n', "; ")
+}
+
+/// Engines that a program's commands run on; `dma` where all it does is to move elements.
+pub(crate) fn engines_of(report: &ProgramReport) -> BTreeSet<String> {
+    let commands = report.program.iter().flat_map(|program| &program.commands);
+    let names =
+        commands.filter_map(|command| command.engine()).map(|engine| format!("{engine:?}").to_lowercase());
+    let mut engines: BTreeSet<String> =
+        names.map(|name| if name.starts_with("dma") { "dma".to_string() } else { name }).collect();
+    if engines.len() > 1 {
+        engines.remove("dma");
+    }
+    engines
+}
+
+/// Compares what a run has shown with the checked-in record, or writes it when blessing.
+pub(crate) fn check_record(record: &Record) -> Vec<String> {
+    if std::env::var_os("TILEWRIGHT_BLESS_WAIVERS").is_some() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler");
+        for (path, text) in [
+            ("src/import/onnx/support.txt", record.text()),
+            ("guide/onnx_operators.md", support::page(record)),
+        ] {
+            std::fs::write(folder.join(path), text).expect("the source folder is writable when blessing");
+        }
+        return Vec::new();
+    }
+    let known = Record::parse(support::RECORD);
+    let mut problems = Vec::new();
+    for (suite, counts) in &record.suites {
+        if known.suites.get(suite) != Some(counts) {
+            problems.push(format!("the recorded counts of {suite} are not {counts:?}"));
+        }
+    }
+    for (key, shown) in &record.operators {
+        if known.operators.get(key) != Some(shown) {
+            problems.push(format!("the record of {} {} is old: {shown:?}", key.0, key.1));
+        }
+    }
+    if !problems.is_empty() {
+        problems.push("TILEWRIGHT_BLESS_WAIVERS=1 writes the record and its page anew".into());
+    }
+    problems
 }

@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::exit::Failure;
-use crate::import::onnx::operators;
+use crate::import::onnx::support::{RECORD, Record, support};
 use crate::session::Session;
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,12 +26,15 @@ pub(crate) struct OpsArguments {
     /// Show one op in full
     #[arg(value_name = "OP")]
     name: Option<String>,
-    /// List the ONNX operators that are read, with their opset versions
+    /// List the ONNX operators that are read: opset versions, and the element types and engines that cases have shown
     #[arg(long)]
     onnx: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 /// Arguments of the list of rules.
@@ -46,8 +49,39 @@ pub(crate) struct RulesArguments {
     json: bool,
 }
 
+/// How a list is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Table,
+    Json,
+    Csv,
+}
+
+impl Form {
+    fn of(json: bool, csv: bool) -> Form {
+        match (json, csv) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Csv,
+            _ => Form::Table,
+        }
+    }
+}
+
 fn show(json_wanted: bool, header: &[&str], rows: Vec<Vec<String>>) {
-    if json_wanted {
+    show_as(Form::of(json_wanted, false), header, rows);
+}
+
+fn show_as(form: Form, header: &[&str], rows: Vec<Vec<String>>) {
+    if form == Form::Csv {
+        let quote = |cell: &str| format!("\"{}\"", cell.replace('"', "\"\""));
+        let line = |cells: Vec<String>| cells.join(",");
+        say!("{}", line(header.iter().map(|cell| quote(cell)).collect()));
+        for row in rows {
+            say!("{}", line(row.iter().map(|cell| quote(cell)).collect()));
+        }
+        return;
+    }
+    if form == Form::Json {
         let objects: Vec<serde_json::Value> = rows
             .iter()
             .map(|row| {
@@ -90,12 +124,12 @@ pub(crate) fn passes(session: &Session, arguments: &Arguments) -> Result<(), Fai
 /// The ops of all dialects, one op in full, or the ONNX operators.
 pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Failure> {
     if arguments.onnx {
-        let rows = operators().into_iter().map(|row| {
-            let domain = if row.domain.is_empty() { "ai.onnx" } else { row.domain };
-            let until = row.until.map_or("on".to_string(), |until| format!("to {until}"));
-            vec![domain.to_string(), row.name.to_string(), format!("{} {until}", row.since)]
+        let rows = support(&Record::parse(RECORD)).into_iter().map(|row| {
+            let (elements, engines) = (row.elements(), row.engines());
+            vec![row.domain, row.name, row.opsets, elements, engines]
         });
-        show(arguments.json, &["domain", "operator", "opset"], rows.collect());
+        let form = Form::of(arguments.json, arguments.csv);
+        show_as(form, &["domain", "operator", "opset", "types", "runs on"], rows.collect());
         return Ok(());
     }
     if let Some(name) = &arguments.name {
@@ -113,7 +147,8 @@ pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Fai
         let attributes: Vec<&str> = def.attributes.iter().map(|attribute| attribute.name).collect();
         vec![def.name.to_string(), values(def.operands), attributes.join(" "), first_sentence(def.doc)]
     });
-    show(arguments.json, &["op", "operands", "attributes", "what it computes"], rows.collect());
+    let form = Form::of(arguments.json, arguments.csv);
+    show_as(form, &["op", "operands", "attributes", "what it computes"], rows.collect());
     Ok(())
 }
 

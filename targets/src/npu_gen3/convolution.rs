@@ -22,6 +22,7 @@ use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{OpId, ValueId};
+use tilewright_ir::types::TensorType;
 
 /// Rows of this file.
 pub static LOWERINGS: &[Lowering] = &[
@@ -51,7 +52,28 @@ fn place(context: &PlaceContext) -> Result<(), String> {
     if x.shape[1].known().is_none() {
         return Err("the number of channels is not known".into());
     }
+    let needed = row_bytes(context, x);
+    if needed > context.machine.sram_bytes {
+        let has = context.machine.sram_bytes;
+        return Err(format!("one row of windows reads {needed} bytes of input, SRAM has {has}"));
+    }
     Ok(())
+}
+
+/// Bytes of one channel that a row of windows reads, the least that a tile of a pool or convolution holds; 0 where it is not known.
+fn row_bytes(context: &PlaceContext, x: &TensorType) -> u64 {
+    let op = context.module.op(context.op);
+    let ints = |name: &str| op.attributes.get(name).and_then(|value| value.as_ints()).unwrap_or_default();
+    let window = match context.operand(1) {
+        Some(w) if op.def != &core::POOL => w.shape.get(2).and_then(Dim::known),
+        _ => ints("kernel").first().copied(),
+    };
+    let dilation = ints("dilations").first().copied().unwrap_or(1);
+    let (Some(window), Some(rows)) = (window, x.shape[2].known()) else { return 0 };
+    let reach = window.saturating_sub(1).saturating_mul(dilation).saturating_add(1).min(rows);
+    let row = x.shape[3..].iter().map(|dim| dim.known().unwrap_or(1)).fold(1i64, i64::saturating_mul);
+    let elements = reach.saturating_mul(row).max(0) as u64;
+    elements.saturating_mul(x.element.bits() as u64) / 8
 }
 
 /// Axes of the nest.

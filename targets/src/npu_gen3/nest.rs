@@ -319,6 +319,15 @@ impl Writer<'_, '_> {
     }
 
     fn call(&mut self, context: &mut LoweringContext, results: &[View], phase: Phase) -> Result<(), String> {
+        // Repeated elements are fetched once for all tiles, but each tile has its own length.
+        for (tensor, load) in self.nest.loads.iter().zip(&mut self.loads) {
+            let Some(load) = load else { continue };
+            for (dim, axis) in tensor.axes.iter().enumerate() {
+                if let Some(axis) = axis.filter(|_| tensor.view.strides[dim] == 0) {
+                    load.dims[dim] = self.places[axis].length.clone();
+                }
+            }
+        }
         let tiles = Tiles { places: &self.places, loads: &self.loads, results };
         match phase {
             Phase::Begin => self.body.begin(context, &tiles),

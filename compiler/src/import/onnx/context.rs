@@ -180,6 +180,8 @@ impl<'i> NodeContext<'i, '_> {
     }
 
     fn attribute(&self, name: &str, kind: i32) -> Outcome<Option<&'i AttributeProto>> {
+        #[cfg(test)]
+        asked::note(name, kind);
         let Some(attribute) =
             self.node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
         else {
@@ -200,6 +202,8 @@ impl<'i> NodeContext<'i, '_> {
 
     /// True if the attribute is given.
     pub(crate) fn has(&self, name: &str) -> bool {
+        #[cfg(test)]
+        asked::note(name, 0);
         self.node.attribute.iter().any(|attribute| attribute.name.as_deref() == Some(name))
     }
 
@@ -287,5 +291,31 @@ impl<'i> NodeContext<'i, '_> {
     /// Finished values as the node's outputs.
     pub(crate) fn many(&self, values: &[ValueId]) -> Outcome<Vec<Operand>> {
         Ok(values.iter().map(|value| self.importer.emit.operand(*value)).collect())
+    }
+}
+
+/// Which attributes the rows ask for, so that tests can draw them.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static NAMES: RefCell<BTreeSet<(String, i32)>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    /// Forgets what was asked before.
+    pub(crate) fn start() {
+        NAMES.with_borrow_mut(BTreeSet::clear);
+    }
+
+    /// Notes a name and the type asked for; 0 for any.
+    pub(super) fn note(name: &str, kind: i32) {
+        NAMES.with_borrow_mut(|names| names.insert((name.to_string(), kind)));
+    }
+
+    /// What was asked since the start.
+    pub(crate) fn names() -> BTreeSet<(String, i32)> {
+        NAMES.with_borrow(Clone::clone)
     }
 }

@@ -21,6 +21,7 @@ mod rows;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "written by a generator")]
 pub(crate) mod schema;
 mod signature;
+pub mod support;
 mod symbolic;
 mod table;
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub struct Operator {
     pub until: Option<i64>,
 }
 
-fn all() -> impl Iterator<Item = &'static Row> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     rows::FAMILIES.iter().flat_map(|family| family.iter())
 }
 

@@ -3,7 +3,7 @@
 use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
-use super::super::table::{Row, since, standard};
+use super::super::table::{Row, standard};
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::ValueId;
@@ -13,7 +13,6 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     standard("AveragePool", |node| pool(node, "average")),
-    since(27, "CausalConvWithState", causal_conv_with_state),
     standard("Conv", conv),
     standard("ConvTranspose", conv_transpose),
     standard("GlobalAveragePool", |node| global_pool(node, &core::REDUCE_MEAN)),
@@ -294,42 +293,4 @@ fn global_pool(node: &mut NodeContext, def: &'static OpDef) -> Made {
     }
     let y = node.reduce(def, x, &axes, true)?;
     node.one(y)
-}
-
-/// A depthwise causal convolution over the last axis: the state holds the k - 1 columns before the input. Inputs x [b, c, s], weight
-/// [c, 1, k], bias?, state? [b, c, k - 1]; outputs y [b, c, s] and the next state.
-pub(super) fn causal_conv_with_state(node: &mut NodeContext) -> Made {
-    let (x, weight, bias) = (node.value(0)?, node.value(1)?, node.optional_value(2)?);
-    let activation = node.text("activation", "none")?;
-    let kernel = kernel_of(node, weight)?;
-    if node.int("ndim", 1)? != 1 || kernel.len() != 1 || node.rank(x) != 3 {
-        return Err(Fault::unsupported("only one spatial dimension is supported", "use Pad and Conv"));
-    }
-    let kept = Dim::Known(kernel[0] - 1);
-    let shape = node.shape(x);
-    let state = match node.optional_value(3)? {
-        Some(state) => state,
-        None => {
-            let zero = node.scalar_like(x, 0.0)?;
-            node.broadcast(zero, &[shape[0].clone(), shape[1].clone(), kept.clone()])?
-        }
-    };
-    node.equate("the state's length is not the kernel's less one", &node.dim(state, 2)?, &kept)?;
-    let joined = node.concat(&[state, x], 2)?;
-    let window = Window { strides: vec![1], dilations: vec![1], low: vec![0], high: vec![0] };
-    let groups =
-        shape[1].known().ok_or_else(|| Fault::unsupported("the channels must be known", "bind them"))?;
-    let y = convolve(node, joined, weight, bias, &window, groups)?;
-    let y = match activation.as_str() {
-        "none" | "" => y,
-        "silu" | "swish" => node.unary(&core::SILU, y)?,
-        other => {
-            return Err(Fault::unsupported(
-                format!("activation '{other}' is not supported"),
-                "none and silu are",
-            ));
-        }
-    };
-    let state = node.slice_axis(joined, 2, &shape[2], &kept)?;
-    node.many(&[y, state])
 }

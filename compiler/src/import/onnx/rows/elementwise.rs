@@ -130,9 +130,24 @@ fn arithmetic(node: &mut NodeContext, function: Binary, def: &'static OpDef) -> 
     if let Some(result) = symbolic(node, function) {
         return Ok(result);
     }
-    let (a, b) = (node.value(0)?, node.value(1)?);
+    let (a, b) = sides(node)?;
     let y = node.binary(def, a, b)?;
     node.one(y)
+}
+
+/// Both operands. Before opset 7 the second begins at `axis` of the first, with `broadcast` set; since then they align at the end.
+fn sides(node: &mut NodeContext) -> Outcome<(ValueId, ValueId)> {
+    let (a, b) = (node.value(0)?, node.value(1)?);
+    if node.version >= 7 || !node.flag("broadcast", false)? || !node.has("axis") {
+        return Ok((a, b));
+    }
+    let axis = node.axis("axis", 0, node.rank(a))?;
+    let mut shape = node.shape(b).to_vec();
+    let missing = node.rank(a).checked_sub(axis + shape.len());
+    let missing = missing
+        .ok_or_else(|| Fault::model(format!("{} does not fit {} at axis {axis}", node.ty(b), node.ty(a))))?;
+    shape.extend(std::iter::repeat_n(Dim::Known(1), missing));
+    Ok((a, node.reshape(b, &shape)?))
 }
 
 fn variadic(node: &mut NodeContext, function: Binary, def: &'static OpDef) -> Made {
@@ -162,7 +177,7 @@ fn compare(node: &mut NodeContext, function: Binary, predicate: &'static str) ->
     if let Some(result) = symbolic(node, function) {
         return Ok(result);
     }
-    let (a, b) = (node.value(0)?, node.value(1)?);
+    let (a, b) = sides(node)?;
     let y = node.compare(predicate, a, b)?;
     node.one(y)
 }
@@ -175,7 +190,7 @@ fn logical(node: &mut NodeContext, function: Binary, name: &'static str) -> Made
     if let Some(result) = symbolic(node, function) {
         return Ok(result);
     }
-    let (a, b) = (node.value(0)?, node.value(1)?);
+    let (a, b) = sides(node)?;
     let y = node.binary_with(&core::LOGICAL, a, b, function_of(name))?;
     node.one(y)
 }
@@ -290,7 +305,7 @@ fn modulo(node: &mut NodeContext) -> Made {
 }
 
 fn pow(node: &mut NodeContext) -> Made {
-    let (x, exponent) = (node.value(0)?, node.value(1)?);
+    let (x, exponent) = sides(node)?;
     // The result has the type of the base; an exponent of another type is converted.
     let exponent = if node.element(x).is_float() || !node.element(exponent).is_float() {
         node.cast_like(exponent, x)?
@@ -422,7 +437,13 @@ fn swiglu(node: &mut NodeContext) -> Made {
 }
 
 fn prelu(node: &mut NodeContext) -> Made {
-    let (x, slope) = (node.value(0)?, node.value(1)?);
+    let (x, mut slope) = (node.value(0)?, node.value(1)?);
+    // Before opset 7 a vector holds one slope per channel.
+    if node.version < 7 && node.rank(slope) == 1 && node.rank(x) > 1 && node.dim(slope, 0)? != Dim::Known(1) {
+        let mut shape = vec![Dim::Known(1); node.rank(x) - 1];
+        shape[0] = node.dim(slope, 0)?;
+        slope = node.reshape(slope, &shape)?;
+    }
     let zero = node.scalar_like(x, 0.0)?;
     let is_negative = node.compare("lt", x, zero)?;
     let scaled = node.mul(x, slope)?;

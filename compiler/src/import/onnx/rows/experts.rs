@@ -57,7 +57,8 @@ fn mixture(node: &mut NodeContext) -> Made {
     };
     let (first, second) = (layer(node, 2, 3)?, layer(node, 4, 5)?);
     let third = layer(node, 6, 7)?;
-    mix(node, first, second, third, None)
+    let normalizes = node.flag("normalize_routing_weights", false)?;
+    mix(node, [first, second, third], None, normalizes)
 }
 
 fn quantized_mixture(node: &mut NodeContext) -> Made {
@@ -83,7 +84,9 @@ fn quantized_mixture(node: &mut NodeContext) -> Made {
     let weights = node.optional_value(14)?;
     let third = layers.pop().flatten();
     let second = layers.pop().flatten();
-    mix(node, layers.pop().flatten(), second, third, weights)
+    // ONNX Runtime's kernel takes the softmax over the chosen experts alone, whatever the attribute says.
+    let normalizes = weights.is_none() || node.flag("normalize_routing_weights", false)?;
+    mix(node, [layers.pop().flatten(), second, third], weights, normalizes)
 }
 
 /// A layer stored in few bits: codes `[e, n, k * bits / 8]` at input `at`, its scale and bias after it, its zero points at `points`.
@@ -131,10 +134,9 @@ fn few_bits(node: &mut NodeContext, codes: &Operand, at: usize, points: usize, b
 
 fn mix(
     node: &mut NodeContext,
-    first: Option<Layer>,
-    second: Option<Layer>,
-    third: Option<Layer>,
+    [first, second, third]: [Option<Layer>; 3],
     weights: Option<ValueId>,
+    normalizes: bool,
 ) -> Made {
     let missing = || Fault::model("the weights of fc1 or fc2 are missing");
     let (first, second) = (first.ok_or_else(missing)?, second.ok_or_else(missing)?);
@@ -149,7 +151,7 @@ fn mix(
     }
     node.equate("tokens of input and router differ", &tokens, &node.dim(router, 0)?)?;
     node.equate("experts of router and weights differ", &node.dim(first.weight, 0)?, &node.dim(router, 1)?)?;
-    let gates = gates(node, router, weights)?;
+    let gates = gates(node, router, weights, normalizes)?;
     let hidden = first.apply(node, flat)?;
     let hidden = activated(node, hidden, flat, third.as_ref())?;
     let y = second.apply(node, hidden)?;
@@ -164,7 +166,12 @@ fn mix(
 }
 
 /// The weight of each expert for each token `[t, e]`: the k largest of the router's softmax, or of weights given apart; others 0.
-fn gates(node: &mut NodeContext, router: ValueId, weights: Option<ValueId>) -> Outcome<ValueId> {
+fn gates(
+    node: &mut NodeContext,
+    router: ValueId,
+    weights: Option<ValueId>,
+    normalizes: bool,
+) -> Outcome<ValueId> {
     if node.int("use_sparse_mixer", 0)? != 0 {
         return Err(Fault::unsupported("attribute 'use_sparse_mixer' is not supported", "export without it"));
     }
@@ -172,7 +179,6 @@ fn gates(node: &mut NodeContext, router: ValueId, weights: Option<ValueId>) -> O
     if k < 1 || experts.known().is_some_and(|experts| k > experts) {
         return Err(Fault::model(format!("attribute 'k' = {k} of {experts} experts")));
     }
-    let normalizes = node.flag("normalize_routing_weights", false)?;
     let router = node.cast(router, Element::F32)?;
     let chances = node.along(&core::SOFTMAX, router, 1)?;
     let op = node.op(&core::TOP_K, |op| {
@@ -224,7 +230,7 @@ fn activated(
     }
     let y = match name.as_str() {
         "relu" => node.unary(&core::RELU, hidden)?,
-        "gelu" => node.make(&core::GELU, |op| op.operand(hidden).attribute("approximate", "none"))?,
+        "gelu" => node.make(&core::GELU, |op| op.operand(hidden).attribute("approximate", "tanh"))?,
         "silu" => node.unary(&core::SILU, hidden)?,
         "identity" => hidden,
         other => return Err(Fault::model(format!("attribute 'activation_type' = '{other}' is not known"))),

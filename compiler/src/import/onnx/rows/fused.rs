@@ -199,12 +199,11 @@ fn bias_split_gelu(node: &mut NodeContext) -> Made {
     node.one(y)
 }
 
-/// x * sigmoid(alpha * x) * scale.
+/// silu(alpha * x) * scale.
 fn scaled_silu(node: &mut NodeContext) -> Made {
     let (x, alpha) = (node.value(0)?, node.float("alpha", 1.0)?);
     let scaled = node.scale(x, alpha)?;
-    let gate = node.unary(&core::SIGMOID, scaled)?;
-    let mut y = node.mul(x, gate)?;
+    let mut y = node.unary(&core::SILU, scaled)?;
     if let Some(factor) = node.optional_value(1)? {
         let factor = node.cast_like(factor, y)?;
         y = node.mul(y, factor)?;

@@ -96,18 +96,28 @@ pub(super) fn scaled_product(
 
 /// The activations quantised to u8 by their own range, then as [`scaled_product`].
 fn dynamic_quantize_matmul(node: &mut NodeContext) -> Made {
-    let (x, b) = (node.value(0)?, node.value(1)?);
-    let [a, a_scale, a_zero] = quantized_by_range(node, x)?;
-    let zeros = [Some(a_zero), node.optional_value(3)?];
-    let b_scale = node.value(2)?;
-    let scale = node.mul(a_scale, b_scale)?;
-    let y = product(node, a, b, zeros)?;
-    let y = node.cast_like(y, scale)?;
-    let mut y = node.mul(y, scale)?;
+    let (x, codes, scale) = (node.value(0)?, node.value(1)?, node.value(2)?);
+    let zero = node.optional_value(3)?;
+    let mut y = dynamic_product(node, x, codes, scale, zero)?;
     if let Some(bias) = node.optional_value(4)? {
         y = node.add(y, bias)?;
     }
     node.one(y)
+}
+
+/// x, quantised to u8 by its own range, times a stored quantised matrix.
+pub(super) fn dynamic_product(
+    node: &mut NodeContext,
+    x: ValueId,
+    codes: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+) -> Outcome<ValueId> {
+    let [a, a_scale, a_zero] = quantized_by_range(node, x)?;
+    let scale = node.mul(a_scale, scale)?;
+    let y = product(node, a, codes, [Some(a_zero), zero])?;
+    let y = node.cast_like(y, scale)?;
+    node.mul(y, scale)
 }
 
 /// Scales an exact sum and stores it: saturate(round(sum * factor) + zero).
@@ -326,7 +336,7 @@ fn qlinear_leaky_relu(node: &mut NodeContext) -> Made {
 fn qlinear_global_average_pool(node: &mut NodeContext) -> Made {
     let first = if node.flag("channels_last", false)? { 1 } else { 2 };
     qlinear_unary(node, |node, x| {
-        let axes: Vec<usize> = (first..node.rank(x) + first - 2).collect();
+        let axes: Vec<usize> = (first..(node.rank(x) + first).saturating_sub(2)).collect();
         node.reduce(&core::REDUCE_MEAN, x, &axes, true)
     })
 }

@@ -29,6 +29,7 @@ mod scores;
 mod selection;
 mod sizes;
 mod spectral;
+mod stateful;
 mod training;
 mod trees;
 
@@ -66,6 +67,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     selection::ROWS,
     sizes::ROWS,
     spectral::ROWS,
+    stateful::ROWS,
     training::ROWS,
     trees::ROWS,
 ];

@@ -5,8 +5,9 @@
 use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
-use super::super::table::{Row, standard};
+use super::super::table::{Row, microsoft, standard};
 use super::control::reverse;
+use super::integer::dynamic_product;
 use tilewright_ir::attribute::Attributes;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
@@ -20,6 +21,7 @@ pub(super) static ROWS: &[Row] = &[
     standard("GRU", |node| recurrent(node, Cell::Gru)),
     standard("LSTM", |node| recurrent(node, Cell::Lstm)),
     standard("RNN", |node| recurrent(node, Cell::Rnn)),
+    microsoft("DynamicQuantizeLSTM", |node| recurrent(node, Cell::Lstm)),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct Direction {
     contribution: ValueId,
     /// Recurrent weight, transposed `[h, gates * h]`.
     recurrent: ValueId,
+    /// Its scale and zero point, where it is quantised.
+    quantized: Option<(ValueId, ValueId)>,
     /// Recurrent bias `[gates * h]`.
     bias: Option<ValueId>,
     /// First hidden state `[b, h]`.
@@ -171,12 +175,25 @@ fn direction_parts(
 ) -> Outcome<Direction> {
     let (weight, recurrent) = (node.value(1)?, node.value(2)?);
     let (weight, recurrent) = (part(node, weight, index)?, part(node, recurrent, index)?);
-    let recurrent = node.transpose_last(recurrent)?;
+    // DynamicQuantizeLSTM stores both transposed, their scales and zero points behind all that LSTM has.
+    let is_quantized = node.node.op_type.as_deref() == Some("DynamicQuantizeLSTM");
+    let recurrent = if is_quantized { recurrent } else { node.transpose_last(recurrent)? };
     let size = node.dim(recurrent, 0)?;
     let gates = &size * &Dim::Known(cell.gates());
     node.equate("the recurrent weight does not fit", &node.dim(recurrent, 1)?, &gates)?;
-    let weight = node.transpose_last(weight)?;
-    let mut contribution = node.matmul(x, weight)?;
+    let mut quantized = None;
+    let mut contribution = if is_quantized {
+        let mut parts = Vec::new();
+        for input in 8..12 {
+            let value = node.value(input)?;
+            parts.push(part(node, value, index)?);
+        }
+        quantized = Some((parts[2], parts[3]));
+        dynamic_product(node, x, weight, parts[0], Some(parts[1]))?
+    } else {
+        let weight = node.transpose_last(weight)?;
+        node.matmul(x, weight)?
+    };
     let mut bias = None;
     if let Some(both) = node.optional_value(3)? {
         let both = part(node, both, index)?;
@@ -203,7 +220,7 @@ fn direction_parts(
         Some(peephole) if cell == Cell::Lstm => Some(part(node, peephole, index)?),
         _ => None,
     };
-    Ok(Direction { contribution, recurrent, bias, hidden, cell: state, peephole, is_inside: None })
+    Ok(Direction { contribution, recurrent, quantized, bias, hidden, cell: state, peephole, is_inside: None })
 }
 
 /// The scan over one direction: last hidden state, last cell state, all hidden states `[s, b, h]`.
@@ -261,7 +278,10 @@ fn with_recurrent(
     from_input: ValueId,
     hidden: ValueId,
 ) -> Outcome<ValueId> {
-    let own = node.matmul(hidden, parts.recurrent)?;
+    let own = match parts.quantized {
+        Some((scale, zero)) => dynamic_product(node, hidden, parts.recurrent, scale, Some(zero))?,
+        None => node.matmul(hidden, parts.recurrent)?,
+    };
     let sum = node.add(from_input, own)?;
     match parts.bias {
         Some(bias) => node.add(sum, bias),

@@ -5,3 +5,4 @@ mod faults;
 mod mutations;
 mod parity;
 mod semantics;
+mod sweep;
