@@ -214,12 +214,23 @@ fn pads_of_output(
 
 fn pool(node: &mut NodeContext, function: &'static str) -> Made {
     let x = node.value(0)?;
+    if node.wants(1) {
+        let pooling = pooling_of(node, x)?;
+        return super::pooling::max_pool_with_indices(node, pooling.x, pooling.kernel, &pooling.window);
+    }
     let y = pooled(node, x, function)?;
     node.one(y)
 }
 
-/// A value pooled by the node's attributes.
-pub(super) fn pooled(node: &mut NodeContext, x: ValueId, function: &'static str) -> Outcome<ValueId> {
+/// A pooling by a node's attributes, `ceil_mode` made padding.
+struct Pooling<'i> {
+    x: ValueId,
+    kernel: &'i [i64],
+    window: Window,
+    counts_padding: bool,
+}
+
+fn pooling_of<'i>(node: &mut NodeContext<'i, '_>, x: ValueId) -> Outcome<Pooling<'i>> {
     let mut x = x;
     let spatial = spatial_of(node, x)?;
     let kernel = node
@@ -239,9 +250,12 @@ pub(super) fn pooled(node: &mut NodeContext, x: ValueId, function: &'static str)
         }
         window.high.iter_mut().zip(extra).for_each(|(high, extra)| *high += extra);
     }
-    if node.wants(1) {
-        return super::pooling::max_pool_with_indices(node, x, kernel, &window);
-    }
+    Ok(Pooling { x, kernel, window, counts_padding })
+}
+
+/// A value pooled by the node's attributes.
+pub(super) fn pooled(node: &mut NodeContext, x: ValueId, function: &'static str) -> Outcome<ValueId> {
+    let Pooling { x, kernel, window, counts_padding } = pooling_of(node, x)?;
     node.make(&core::POOL, |op| {
         op.operand(x)
             .attribute("function", function)
