@@ -4,7 +4,7 @@
 //! the way out that the message names (`--freeze`).
 
 use crate::cases::{Case, Set, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tilewright::driver::{CompileOptions, ProgramReport};
 use tilewright::execute::bind;

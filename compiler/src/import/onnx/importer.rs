@@ -291,13 +291,6 @@ impl<'m> Importer<'m> {
         let row = table::find(domain, op, version).ok_or_else(|| {
             Fault::unsupported("operator is not supported", table::way_out(domain, op, version))
         })?;
-        if domain.is_empty()
-            && version < 7
-            && node.attribute.iter().any(|one| one.name.as_deref() == Some("broadcast"))
-        {
-            let help = "convert the model: onnx.version_converter.convert_version(model, 18)";
-            return Err(Fault::unsupported("the broadcasts of before opset 7 are not supported", help));
-        }
         let inputs = node.input.iter().map(|name| self.resolve(name)).collect::<Outcome<Vec<_>>>()?;
         let list = inputs.iter().position(|input| input.as_ref().is_some_and(|input| !input.is_tensor()));
         if let (Some(at), false) = (list, row.takes_lists) {
