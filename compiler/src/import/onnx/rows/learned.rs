@@ -236,7 +236,10 @@ fn label_encoder(node: &mut NodeContext) -> Made {
         )));
     }
     let default = match node.tensor_attribute("default_tensor")? {
-        Some(tensor) => Tensor::from_elements(&tensor)?.float(0),
+        Some(tensor) => {
+            let first = Tensor::from_elements(&tensor)?.floats().first().copied();
+            first.ok_or_else(|| Fault::model("attribute 'default_tensor' is empty"))?
+        }
         None if values.element.is_float() => node.float("default_float", -0.0)?,
         None => node.int("default_int64", -1)? as f64,
     };
