@@ -24,9 +24,11 @@ use tilewright_ir::weight_format::ActivationFormat;
 use tilewright_passes::PIPELINES;
 use tilewright_passes::pass::{Pass, PassContext, Passes};
 use tilewright_passes::pipeline::PassManager;
+use tilewright_passes::quantize_weights::apply::check_planned;
 use tilewright_passes::quantize_weights::budget::Losses;
 use tilewright_passes::quantize_weights::decide::Decision;
 use tilewright_passes::quantize_weights::policy::Policy;
+use tilewright_passes::quantize_weights::prune::PrunePolicy;
 use tilewright_passes::quantize_weights::{Budget, QuantizeWeights, WeightRow};
 
 /// What becomes of float weights.
@@ -44,6 +46,10 @@ pub struct QuantizeOptions {
     pub calibration: Option<Calibration>,
     /// Take formats and weights from a plan, instead of all the above.
     pub plan: Option<PathBuf>,
+    /// How weights are thinned before: 2:4 or magnitude:F; empty for not at all. Not with a calibration or a plan.
+    pub prune: String,
+    /// `PATTERN=HOW` for some weights, the last one that fits counts.
+    pub prune_overrides: Vec<String>,
 }
 
 /// Tokens that a calibration runs when nothing else is said: beyond it the weights of small models hardly change.
@@ -79,8 +85,22 @@ pub struct Calibrated {
 }
 
 fn policy(options: &QuantizeOptions) -> Result<Policy, Diagnostics> {
-    Policy::new(&options.preset, &options.overrides, options.allows_fallback)
-        .map_err(|what| vec![Diagnostic::error(Location::Unknown, what)])
+    let fault = |what| vec![Diagnostic::error(Location::Unknown, what)];
+    let mut policy =
+        Policy::new(&options.preset, &options.overrides, options.allows_fallback).map_err(fault)?;
+    policy.prune = PrunePolicy::new(&options.prune, &options.prune_overrides).map_err(fault)?;
+    Ok(policy)
+}
+
+/// A plan holds what becomes of every weight: there is nothing left to prune.
+fn check_unpruned(options: &QuantizeOptions) -> Result<(), Diagnostics> {
+    if options.prune.is_empty() && options.prune_overrides.is_empty() {
+        return Ok(());
+    }
+    let what = "a plan decides all and holds dense weights: pruning does not go with a calibration or a plan";
+    Err(vec![
+        Diagnostic::error(Location::Unknown, what).with_help("prune without them, or leave the pruning out"),
+    ])
 }
 
 /// Roles are read from the canonical form: an exporter's identities and casts are gone.
@@ -104,6 +124,7 @@ pub fn quantize(
     canonicalize(module, passes, context)?;
     let one = |problem: Diagnostic| vec![problem];
     let pass = if let Some(path) = &options.plan {
+        check_unpruned(options)?;
         with_plan(module, &Plan::open(path).map_err(one)?)?
     } else if let Some(calibration) = &options.calibration {
         // The quantised weights stay mapped; the files' names are gone when this returns.
@@ -172,11 +193,23 @@ fn calibrate_module(
     progress: &(dyn Fn(f64) + Sync),
     keep: impl FnMut(Prepared) -> Result<(), Diagnostics>,
 ) -> Result<Calibrated, Diagnostics> {
+    check_unpruned(options)?;
     let samples = samples(&module, calibration, source)?;
     let policy = policy(options)?;
     let activations = policy.preset.activations;
     let mut pass = QuantizeWeights { policy, budget: None, stored: BTreeMap::new(), activations };
     let mut decisions = pass.decisions(&module, context)?;
+    let refused = decisions.iter().filter_map(|one| Some((one, check_planned(one).err()?)));
+    let refused: Diagnostics = refused
+        .map(|(one, what)| {
+            let what = format!("weight '{}': {what}", one.weight.name);
+            Diagnostic::error(one.weight.location(&module), what)
+                .with_help("choose another format, or compile without a calibration")
+        })
+        .collect();
+    if !refused.is_empty() {
+        return Err(refused);
+    }
     let machine = context.machine.clone();
     let request = |decisions: &[Decision], method, candidates, keep: &mut Keep| {
         let request = Request {

@@ -11,6 +11,7 @@
 pub mod attribute;
 pub mod axes;
 pub mod builder;
+pub mod compressor;
 pub mod diagnostic;
 pub mod dialects;
 pub mod dim;

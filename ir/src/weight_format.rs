@@ -8,6 +8,7 @@
 //! int8   int4_g32   int4_g128_asym   nf4_g64   fp8_e4m3   int8_tensor   mxfp4   mxfp8
 //! ```
 
+use crate::compressor::PALETTE;
 use crate::element::Element;
 use crate::registry::edit_distance;
 use std::fmt;
@@ -73,6 +74,7 @@ pub static BASES: &[Base] = &[
         asymmetric: Some(Element::U4),
         ..base("int4", Element::I4, Granularity::Group(32), "4-bit integers (asym: with zero points)")
     },
+    base("palette4", Element::U4, Granularity::Tensor, "16 levels per tensor, by k-means (arXiv:1510.00149)"),
     base("nf4", Element::NF4, Granularity::Group(64), "NormalFloat 4 (arXiv:2305.14314)"),
     float("fp8_e4m3", Element::F8E4M3FN, "OCP FP8, 3 bits of mantissa"),
     float("fp8_e5m2", Element::F8E5M2, "OCP FP8, 2 bits of mantissa"),
@@ -106,6 +108,11 @@ impl WeightFormat {
         BASES.iter().find(fits).unwrap_or(&BASES[0])
     }
 
+    /// Whether weights are codes of a palette: its levels stand where others have scales.
+    pub fn is_palette(&self) -> bool {
+        self.storage == Element::U4 && !self.has_zero_point
+    }
+
     /// The same with another granularity. The scales follow the base's default.
     #[must_use]
     pub fn with_granularity(self, granularity: Granularity) -> WeightFormat {
@@ -121,6 +128,7 @@ impl WeightFormat {
             Granularity::Channel => channels,
             Granularity::Group(group) => depth.div_ceil(group as usize) * channels,
         };
+        let scales = if self.is_palette() { PALETTE } else { scales };
         let zero_points = if self.has_zero_point { self.storage.bytes_of(scales) } else { 0 };
         self.storage.bytes_of(depth * channels) + self.scale.bytes_of(scales) + zero_points
     }
@@ -190,6 +198,9 @@ impl FromStr for WeightFormat {
                 return Err(format!("format '{text}': {} takes no '{word}'", base.name));
             }
             let group = word.strip_prefix('g').and_then(|count| count.parse::<u32>().ok());
+            if base.storage == Element::U4 && (group.is_some() || word == "channel") {
+                return Err(format!("format '{text}': a palette is for a whole tensor"));
+            }
             match (word, group) {
                 ("sym", _) => {}
                 ("asym", _) => {
@@ -322,6 +333,9 @@ const fn four_bits(name: &'static str, format: &'static str, doc: &'static str) 
     Preset { by_role: &[("last", "int8")], ..preset(name, format, doc) }
 }
 
+/// The word for weights that stay as they are.
+pub const FLOAT: &str = "float";
+
 /// The presets.
 pub static PRESETS: &[Preset] = &[
     Preset {
@@ -362,6 +376,12 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset { aliases: &["fp8"], ..preset("fp8_e4m3", "fp8_e4m3", "FP8 e4m3 per channel") },
     preset("fp8_e5m2", "fp8_e5m2", "FP8 e5m2 per channel"),
+    Preset {
+        aliases: &["palette"],
+        by_role: &[("embedding", "int8"), ("last", "int8")],
+        ..preset("palette4", "palette4", "16 levels per tensor by k-means; embedding and last product 8 bits")
+    },
+    preset("float", FLOAT, "as they are, for --prune alone"),
     four_bits("mxfp4", "mxfp4", "OCP MX FP4, the last product 8 bits"),
     preset("mxfp8", "mxfp8", "OCP MX FP8 e4m3"),
 ];
@@ -399,6 +419,8 @@ mod tests {
             "int4_channel",
             "int4_g128_asym",
             "int4_g32_f32",
+            "palette4",
+            "palette4_f16",
             "nf4_g64",
             "nf4_g32_bf16",
             "fp8_e4m3",
@@ -425,7 +447,7 @@ mod tests {
     #[test]
     fn presets_name_formats_and_roles_that_exist() {
         for preset in PRESETS {
-            preset.format.parse::<WeightFormat>().unwrap();
+            assert!(preset.format == FLOAT || preset.format.parse::<WeightFormat>().is_ok());
             for (role, format) in preset.by_role {
                 assert!(ROLES.iter().any(|row| row.0.is(role)), "{role}");
                 format.parse::<WeightFormat>().unwrap();

@@ -11,7 +11,7 @@
 //! ```text
 //! transfer dma0 token=3 destination=sram[0x0] f32<32x64:64,1> source=const[0x10000] f32<32x64:64,1>
 //! wait token=3
-//! matmul matrix destination=acc[0x0] f32<1x32:32,1> a=.. b=.. scale=none zero_point=none block=0 accumulate=false
+//! matmul matrix destination=acc[0x0] f32<1x32:32,1> a=.. b=.. scale=none zero_point=none codebook=none indices=none block=0 accumulate=false
 //! ```
 //!
 //! **Arithmetic.** Floating point operands are widened to f32 (f64 to f64), the command computes there, and the result
@@ -192,7 +192,12 @@ macro_rules! for_each_command {
                 [read] scale: Option<ViewId>,
                 /// `[batch.., blocks, n]`
                 [read] zero_point: Option<ViewId>,
-                /// rows of b that share a row of scale; 0 for all
+                /// `[16]`: b holds codes of 4 bits, which stand for these numbers
+                [read] codebook: Option<ViewId>,
+                /// u2 `[batch.., k / 2, n]`: b is 2:4 sparse, `[batch.., k / 2, n]`; its rows 2 g and 2 g + 1 are rows 4 g + index
+                /// of k, ascending, and the others are 0
+                [read] indices: Option<ViewId>,
+                /// rows of k that share a row of scale; 0 for all
                 block: u32,
                 /// add to what the destination holds
                 accumulate: bool,

@@ -9,6 +9,7 @@
 
 mod attention;
 mod cache;
+mod compression;
 mod control;
 mod elementwise;
 mod indexing;
@@ -69,6 +70,7 @@ impl HostRow {
 static TABLES: &[&[HostRow]] = &[
     attention::ROWS,
     cache::ROWS,
+    compression::ROWS,
     control::ROWS,
     elementwise::ROWS,
     indexing::ROWS,

@@ -8,10 +8,12 @@
 //! let compiled = compile_function(&module, "main", &HOST, &machine, &Options::named("main"), &mut constants)?;
 //! ```
 
+mod compressed;
 mod constant_fold;
 mod cost;
 mod interface;
 
+pub(crate) use self::compressed::{Compressed, Stored};
 use crate::check_memory_plan::check_memory_plan;
 use crate::emit::constants::ConstantPool;
 use crate::host;
@@ -117,6 +119,9 @@ pub fn lower_function(
     context.copy_engine = target.copy_engine;
     context.folded = constant_fold::foldable(module, source);
     context.target = Some(target);
+    context.compressed =
+        compressed::compressed(module, source, &context.folded, &|op| context.is_on_target(op));
+    context.folded.retain(|value| !context.compressed.contains_key(value));
     let ends = interface::declare(&mut context, source, options)
         .map_err(|what| one(Diagnostic::error(module.op(source).location.clone(), what)))?;
     context.lower_block(module.entry(source, 0));
@@ -146,7 +151,10 @@ impl LoweringContext<'_> {
                 break;
             }
             if operation.def.is(Traits::CONSTANT)
-                || operation.results.iter().any(|value| self.folded.contains(value))
+                || operation
+                    .results
+                    .iter()
+                    .any(|value| self.folded.contains(value) || self.compressed.contains_key(value))
             {
                 continue;
             }
@@ -164,6 +172,14 @@ impl LoweringContext<'_> {
             }
             self.location = outer;
         }
+    }
+
+    /// Whether a row of the target, not the host's, takes an op.
+    fn is_on_target(&self, op: OpId) -> bool {
+        let (subject, _) = self.subject(op);
+        let place = PlaceContext { module: self.source, op, ranges: &self.ranges };
+        let rows = self.target.into_iter().flat_map(|target| target.lowerings);
+        rows.filter(|row| row.subject == subject).any(|row| (row.place)(&place).is_ok())
     }
 
     fn lower_op(&mut self, op: OpId) -> Result<(), String> {

@@ -13,6 +13,7 @@
 //! ```
 
 use crate::fields::Fields;
+use crate::lower::Compressed;
 use crate::placement::Placement;
 use crate::range::Ranges;
 use crate::target::Target;
@@ -129,6 +130,8 @@ pub struct LoweringContext<'a> {
     pub(crate) constants: BTreeMap<Elements, View>,
     /// Core values that are constant expressions.
     pub(crate) folded: BTreeSet<ValueId>,
+    /// Weights that products read in parts.
+    pub(crate) compressed: BTreeMap<ValueId, Compressed>,
     /// Symbols that count the iterations of a loop.
     pub(crate) counted: BTreeSet<std::sync::Arc<str>>,
     /// Numbers that are not affine, with the registers that hold them.
@@ -159,6 +162,7 @@ impl<'a> LoweringContext<'a> {
             reserved: BTreeMap::new(),
             constants: BTreeMap::new(),
             folded: BTreeSet::new(),
+            compressed: BTreeMap::new(),
             counted: BTreeSet::new(),
             derived: BTreeMap::new(),
             constant_functions: BTreeMap::new(),

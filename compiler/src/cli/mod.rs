@@ -35,6 +35,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tilewright_ir::weight_format::FLOAT;
 
 /// An ahead-of-time model compiler for NPUs.
 #[derive(Parser)]
@@ -120,7 +121,7 @@ pub(crate) struct CompileArguments {
     /// Runtime does; `parity --cases` tries all when none is given, and says which agreed
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) activations: Option<Activations>,
-    /// Quantise float weights: mixed, int4, w4a16_g128_sym, w8a16, nf4_g64, fp8_e4m3, mxfp4, ...
+    /// Quantise float weights: mixed, int4, w4a16_g128_sym, w8a16, nf4_g64, palette4, fp8_e4m3, mxfp4, ...
     #[arg(long, value_name = "PRESET")]
     pub(crate) quantize: Option<String>,
     /// Another format for some weights, by a glob over names or role:NAME; may be given again, the last that fits counts
@@ -150,6 +151,13 @@ pub(crate) struct CompileArguments {
     /// Formats and quantised weights from a plan that `tilewright quantize` wrote
     #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["quantize", "quantize_override", "max_weights_mb"])]
     pub(crate) quantization_plan: Option<PathBuf>,
+    /// Prune the weights of attention and feed-forward before: 2:4 (two of every four, kept sparse) or magnitude:F (the smallest
+    /// fraction F becomes 0, stored dense)
+    #[arg(long, value_name = "HOW")]
+    pub(crate) prune: Option<String>,
+    /// Another pruning for some weights, or none; may be given again, the last that fits counts
+    #[arg(long, value_name = "PATTERN=HOW")]
+    pub(crate) prune_override: Vec<String>,
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
@@ -235,11 +243,18 @@ fn start_log(verbose: u8) {
 impl CompileArguments {
     /// What becomes of float weights. A budget or an exception alone stand on the default preset.
     fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
-        let is_wanted =
+        let is_pruned = self.prune.is_some() || !self.prune_override.is_empty();
+        let is_quantized =
             self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
-        let is_wanted = is_wanted || self.calibrate.is_some() || !self.samples.is_empty();
-        let is_wanted = is_wanted || self.quantization_plan.is_some();
-        if !is_wanted {
+        let is_calibrated = self.calibrate.is_some() || !self.samples.is_empty();
+        let is_planned = is_calibrated || self.quantization_plan.is_some();
+        let is_quantized = is_quantized || is_planned;
+        if is_pruned && is_planned {
+            return Err(Failure::Usage(
+                "--prune does not go with --calibrate, --samples or --quantization-plan: a plan decides all, and holds dense weights".into(),
+            ));
+        }
+        if !is_pruned && !is_quantized {
             return if self.quantize_allow_fallback {
                 Err(Failure::Usage("--quantize-allow-fallback needs --quantize PRESET".into()))
             } else {
@@ -256,7 +271,10 @@ impl CompileArguments {
             None => None,
         };
         Ok(Some(QuantizeOptions {
-            preset: self.quantize.clone().unwrap_or_else(|| "mixed".into()),
+            preset: self
+                .quantize
+                .clone()
+                .unwrap_or_else(|| if is_quantized { "mixed" } else { FLOAT }.into()),
             overrides: self.quantize_override.clone(),
             allows_fallback: self.quantize_allow_fallback,
             bytes_max,
@@ -269,6 +287,8 @@ impl CompileArguments {
                 sensitivity: false,
             }),
             plan: self.quantization_plan.clone(),
+            prune: self.prune.clone().unwrap_or_default(),
+            prune_overrides: self.prune_override.clone(),
         }))
     }
 

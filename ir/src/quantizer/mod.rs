@@ -129,7 +129,7 @@ impl Weights<'_> {
     }
 
     /// Reads `out.len()` weights from index `start`.
-    fn read(&self, start: usize, out: &mut [f32]) {
+    pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
         fn each<const N: usize>(bytes: &[u8], start: usize, out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
             let bytes = &bytes[start * N..(start + out.len()) * N];
             for (value, chunk) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
@@ -144,7 +144,7 @@ impl Weights<'_> {
         }
     }
 
-    fn check(&self) -> Result<(), QuantizeError> {
+    pub(crate) fn check(&self) -> Result<(), QuantizeError> {
         let is_float = matches!(self.element, Element::F64 | Element::F32 | Element::F16 | Element::BF16);
         let form = |what: String| Err(QuantizeError::Form(what));
         if !is_float {
@@ -304,7 +304,7 @@ fn prepare(
 }
 
 /// Puts codes of `bits` bits (8, 4 or 2) at element `at` of packed bytes that are zero there.
-fn pack(codes: &[u8], at: usize, bits: usize, bytes: &mut [u8]) {
+pub(crate) fn pack(codes: &[u8], at: usize, bits: usize, bytes: &mut [u8]) {
     if bits == 8 {
         bytes[at..at + codes.len()].copy_from_slice(codes);
         return;

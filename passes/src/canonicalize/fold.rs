@@ -18,12 +18,21 @@ pub(super) fn small_constant(module: &Module, value: ValueId) -> Option<Tensor> 
 
 /// Evaluates a pure op on small constants.
 pub(super) fn fold(rewriter: &mut Rewriter, op: OpId) -> Simplified {
-    // Quantised weights stay quantised, also small ones.
-    if rewriter.module.op(op).def == &core::DEQUANTIZE {
+    if makes_weights_larger(rewriter.module, op) {
         return None;
     }
     let results = fold::fold(rewriter.module, op, LIMIT_BYTES)?;
     Some(results.iter().map(|value| rewriter.constant(value)).collect())
+}
+
+/// Weights in few bits, sparse ones and codes of a palette stay so, also small ones.
+fn makes_weights_larger(module: &Module, op: OpId) -> bool {
+    let operation = module.op(op);
+    let is_coded = || {
+        let codes = operation.operands.get(1).and_then(|value| module.tensor(*value));
+        operation.def == &core::GATHER && codes.is_some_and(|ty| ty.element == Element::U4)
+    };
+    operation.def == &core::DEQUANTIZE || operation.def == &core::SPARSE_EXPAND || is_coded()
 }
 
 /// A size that is known is a constant.

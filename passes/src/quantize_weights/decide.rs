@@ -7,6 +7,7 @@
 
 use super::budget::Choice;
 use super::policy::Policy;
+use super::prune::{self, Pruning};
 use super::roles::Weight;
 use super::{Budget, WeightRow};
 use crate::pass::PassContext;
@@ -16,7 +17,7 @@ use tilewright_ir::element::Element;
 use tilewright_ir::module::Module;
 use tilewright_ir::number;
 use tilewright_ir::quantizer::{self, Sharing, Spec, Survey, Weights};
-use tilewright_ir::weight_format::{Granularity, WeightFormat};
+use tilewright_ir::weight_format::{FLOAT, Granularity, WeightFormat};
 
 /// What becomes of a weight.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Decision {
     pub weight: Weight,
     /// Its format; none when it stays as it is.
     pub format: Option<WeightFormat>,
+    /// How it is thinned before; none when it is not.
+    pub pruning: Option<Pruning>,
     /// Who chose it, and why it is another one than wished.
     pub reason: String,
 }
@@ -39,11 +42,29 @@ impl Decision {
             name: self.weight.name.clone(),
             location: self.weight.location(module),
             role: self.weight.role,
-            format: self.format.map_or("float".into(), |format| format.to_string()),
+            format: self.words(),
             reason: self.reason.clone(),
             from_bytes,
-            to_bytes: self.format.map_or(from_bytes, |format| format.bytes(depth, channels)),
+            to_bytes: self.bytes(from_bytes, depth, channels),
         }
+    }
+}
+
+impl Decision {
+    /// Format and thinning.
+    fn words(&self) -> String {
+        let format = self.format.map_or(FLOAT.into(), |format| format.to_string());
+        self.pruning.map_or(format.clone(), |pruning| format!("{format} {pruning}"))
+    }
+
+    fn bytes(&self, from_bytes: usize, depth: usize, channels: usize) -> usize {
+        if self.pruning != Some(Pruning::Sparse24) {
+            return self.format.map_or(from_bytes, |format| format.bytes(depth, channels));
+        }
+        // Half the weights, all the scales, and two bits for the place of each.
+        let dense = self.format.map_or(from_bytes, |format| format.storage.bytes_of(depth * channels));
+        let rest = self.format.map_or(0, |format| format.bytes(depth, channels) - dense);
+        dense / 2 + rest + Element::U2.bytes_of(depth / 2 * channels)
     }
 }
 
@@ -61,22 +82,39 @@ pub fn decide(
     let mut decisions: Vec<Decision> = Vec::new();
     for weight in weights {
         let (wish, reason) = policy.wish(&weight, module);
-        let mut decision = Decision { weight, format: wish, reason };
+        let pruning = policy.prune.wish(&weight, module);
+        let mut decision = Decision { weight, format: wish, pruning, reason };
         if wish.is_some() {
             fit(module, &mut decision, policy, context, problems);
+        }
+        if let Some(pruning) = decision.pruning
+            && let Err(what) = prune::check(module, &decision.weight, pruning, decision.format)
+        {
+            problems.push(refusal(module, &decision.weight, pruning, &what));
         }
         decisions.push(decision);
     }
     let surveys: Vec<Option<Survey>> = decisions
         .par_iter()
-        .map(|decision| decision.format.map(|_| survey(module, &decision.weight)))
+        .map(|decision| {
+            let is_read = decision.format.is_some() || decision.pruning.is_some();
+            is_read.then(|| survey(module, &decision.weight))
+        })
         .collect();
     for (decision, survey) in decisions.iter().zip(surveys) {
-        if let (Some(format), Some(survey)) = (decision.format, survey) {
-            problems.extend(fault(module, decision, format, &survey));
+        if let Some(survey) = survey {
+            problems.extend(fault(module, decision, &survey));
         }
     }
     decisions
+}
+
+fn refusal(module: &Module, weight: &Weight, pruning: Pruning, what: &str) -> Diagnostic {
+    let ty = weight.elements(module).ty();
+    let role = weight.role.name();
+    let what = format!("weight '{}' ({ty}, role {role}) cannot be pruned {pruning}: {what}", weight.name);
+    Diagnostic::error(weight.location(module), what)
+        .with_help(format!("leave it out with --prune-override '{}=none'", weight.name))
 }
 
 /// Looks at all numbers of a weight.
@@ -137,13 +175,14 @@ fn fit(
 }
 
 /// What is wrong with the numbers of a weight for its format.
-fn fault(module: &Module, decision: &Decision, format: WeightFormat, survey: &Survey) -> Option<Diagnostic> {
+fn fault(module: &Module, decision: &Decision, survey: &Survey) -> Option<Diagnostic> {
     let weight = &decision.weight;
     let name = format!("weight '{}' ({})", weight.name, weight.elements(module).ty());
     let location = weight.location(module);
     if let Some((index, value)) = survey.first {
         let what = format!(
-            "{name}: expected finite numbers for {format}, found {} that are not, the first {value} at index {index}",
+            "{name}: expected finite numbers for {}, found {} that are not, the first {value} at index {index}",
+            decision.words(),
             survey.not_finite
         );
         return Some(Diagnostic::error(location, what).with_help(format!(
@@ -151,7 +190,10 @@ fn fault(module: &Module, decision: &Decision, format: WeightFormat, survey: &Su
             weight.name
         )));
     }
+    let format = decision.format?;
     let largest = match format.storage.integer_range() {
+        // Levels are weights.
+        _ if format.is_palette() => 1.0,
         Some((_, high)) => high as f32 / if format.has_zero_point { 2.0 } else { 1.0 },
         None => number::largest(format.storage).unwrap_or(1.0) as f32,
     };

@@ -13,6 +13,7 @@ pub mod budget;
 pub mod decide;
 pub mod incoming;
 pub mod policy;
+pub mod prune;
 pub mod roles;
 
 use crate::pass::{OptionDef, Options, Pass, PassContext, PassDef};
@@ -21,6 +22,7 @@ use apply::{Making, Stored};
 use budget::Losses;
 use decide::{Decision, decide, within_budget};
 use policy::Policy;
+use prune::PrunePolicy;
 use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::location::Location;
@@ -43,6 +45,8 @@ pub static DEF: PassDef = PassDef {
             default: "false",
             doc: "take the nearest format where one does not fit",
         },
+        OptionDef { name: "prune", default: "none", doc: "2:4, or magnitude:F" },
+        OptionDef { name: "prune-overrides", default: "", doc: "PATTERN=HOW;.. for some weights" },
     ],
     make: |options| {
         let budget = match options.values.get("bytes-max") {
@@ -79,7 +83,12 @@ fn policy_of(options: &Options) -> Result<Policy, String> {
     let overrides = options.values.get("overrides").map_or("", String::as_str);
     let overrides: Vec<String> =
         overrides.split(';').filter(|one| !one.is_empty()).map(ToString::to_string).collect();
-    Policy::new(preset, &overrides, options.get("allow-fallback", false)?)
+    let mut policy = Policy::new(preset, &overrides, options.get("allow-fallback", false)?)?;
+    let words = options.values.get("prune-overrides").map_or("", String::as_str);
+    let words: Vec<String> =
+        words.split(';').filter(|one| !one.is_empty()).map(ToString::to_string).collect();
+    policy.prune = PrunePolicy::new(options.values.get("prune").map_or("", String::as_str), &words)?;
+    Ok(policy)
 }
 
 /// A size that all constants together must not pass.
@@ -140,11 +149,9 @@ impl Pass for QuantizeWeights {
     fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
         for decision in self.decisions(module, context)? {
             context.weights.push(decision.row(module));
-            if let Decision { format: Some(format), weight, .. } = decision {
-                let recipe = Making::Recipe(self.policy.preset.method);
-                let making = self.stored.get(&weight.name).map_or(recipe, Making::Stored);
-                apply::quantize(module, &weight, format, making).map_err(|problem| vec![problem])?;
-            }
+            let recipe = Making::Recipe(self.policy.preset.method);
+            let making = self.stored.get(&decision.weight.name).map_or(recipe, Making::Stored);
+            apply::apply(module, &decision, making).map_err(|problem| vec![problem])?;
         }
         if self.activations == ActivationFormat::Int8 {
             QuantizeActivations.run(module, context)?;

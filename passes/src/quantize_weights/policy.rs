@@ -4,9 +4,10 @@
 //! mixed + "role:embedding=fp8_e4m3" + "*layers.0.*=int8" + "lm_head*=float"
 //! ```
 
+use super::prune::PrunePolicy;
 use super::roles::Weight;
 use tilewright_ir::module::Module;
-use tilewright_ir::weight_format::{Preset, ROLES, WeightFormat};
+use tilewright_ir::weight_format::{FLOAT, Preset, ROLES, WeightFormat};
 
 /// Who gets which format.
 #[derive(Clone, Debug)]
@@ -17,13 +18,15 @@ pub struct Policy {
     pub overrides: Vec<Override>,
     /// Whether a weight that does not take its format may get the nearest one that it takes, instead of an error.
     pub allows_fallback: bool,
+    /// Who is thinned before.
+    pub prune: PrunePolicy,
 }
 
 /// An exception.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// `role:NAME`, or a glob (`*` and `?`) over a weight's name and the names of the nodes that use it.
-    pub pattern: String,
+    /// Whom it speaks of.
+    pub pattern: Scope,
     /// The format; none for float.
     pub format: Option<WeightFormat>,
 }
@@ -36,17 +39,9 @@ impl std::str::FromStr for Override {
             text.rsplit_once('=').filter(|parts| !parts.0.is_empty()).ok_or_else(|| {
                 format!("cannot read '{text}': expected PATTERN=FORMAT such as 'role:last=int8'")
             })?;
-        if let Some(role) = pattern.strip_prefix("role:")
-            && !ROLES.iter().any(|row| row.0.is(role))
-        {
-            let names: Vec<&str> = ROLES.iter().map(|row| row.1).collect();
-            return Err(format!(
-                "unknown role '{role}' (known: attention, feed_forward, {})",
-                names.join(", ")
-            ));
-        }
-        let format = if format == "float" { None } else { Some(format.parse()?) };
-        Ok(Override { pattern: pattern.into(), format })
+        let pattern = pattern.parse()?;
+        let format = if format == FLOAT { None } else { Some(format.parse()?) };
+        Ok(Override { pattern, format })
     }
 }
 
@@ -62,11 +57,44 @@ impl std::fmt::Display for Override {
 impl Override {
     /// Whether it speaks of a weight.
     pub fn fits(&self, weight: &Weight, module: &Module) -> bool {
-        if let Some(role) = self.pattern.strip_prefix("role:") {
+        self.pattern.fits(weight, module)
+    }
+}
+
+/// Some weights: `role:NAME`, or a glob (`*` and `?`) over a weight's name and the names of the nodes that use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope(String);
+
+impl std::str::FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Scope, String> {
+        if let Some(role) = text.strip_prefix("role:")
+            && !ROLES.iter().any(|row| row.0.is(role))
+        {
+            let names: Vec<&str> = ROLES.iter().map(|row| row.1).collect();
+            return Err(format!(
+                "unknown role '{role}' (known: attention, feed_forward, {})",
+                names.join(", ")
+            ));
+        }
+        Ok(Scope(text.into()))
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scope {
+    /// Whether it takes in a weight.
+    pub fn fits(&self, weight: &Weight, module: &Module) -> bool {
+        if let Some(role) = self.0.strip_prefix("role:") {
             return weight.role.is(role);
         }
-        glob(&self.pattern, &weight.name)
-            || weight.location(module).names().iter().any(|name| glob(&self.pattern, name))
+        glob(&self.0, &weight.name) || weight.location(module).names().iter().any(|name| glob(&self.0, name))
     }
 }
 
@@ -77,7 +105,12 @@ impl Policy {
     /// Unknown presets, roles and formats, each with the nearest known one.
     pub fn new(preset: &str, overrides: &[String], allows_fallback: bool) -> Result<Policy, String> {
         let overrides = overrides.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        Ok(Policy { preset: Preset::find(preset)?, overrides, allows_fallback })
+        Ok(Policy {
+            preset: Preset::find(preset)?,
+            overrides,
+            allows_fallback,
+            prune: PrunePolicy::default(),
+        })
     }
 
     /// The format that a weight should have, and who says so.

@@ -63,6 +63,20 @@ fn axis_of(axis: u8, view: &View) -> Result {
     require(usize::from(axis) < view.rank(), "the axis is not less than the rank")
 }
 
+/// The parts of a compressed right operand.
+fn compressed(b: &View, codebook: Option<&View>, indices: Option<&View>, destination: &View) -> Result {
+    if let Some(codebook) = codebook {
+        float("codebook", codebook)?;
+        require(codebook.rank() == 1 && codebook.dims[0].cap >= 16, "a codebook has 16 entries")?;
+        require(b.element == Element::U4, "codes of a codebook must be u4")?;
+        require(destination.element.is_float(), "a coded product must be float")?;
+    }
+    indices.map_or(Ok(()), |indices| {
+        require(indices.element == Element::U2, "indices of a sparse operand must be u2")?;
+        same_shape("b and its indices", b, indices)
+    })
+}
+
 /// Checks one command whose view ids are in range (others are accepted; they were found before).
 pub(super) fn check(program: &Program, command: &Command) -> Result {
     use Command as C;
@@ -114,8 +128,9 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
         }
         C::Fill { .. } => Ok(()),
         C::Iota { destination, axis, .. } => axis_of(*axis, v(destination)),
-        C::Matmul { destination, a, b, scale, zero_point, .. } => {
+        C::Matmul { destination, a, b, scale, zero_point, codebook, indices, .. } => {
             let rank = v(destination).rank();
+            compressed(v(b), maybe(codebook), maybe(indices), v(destination))?;
             require(
                 rank >= 2 && v(a).rank() == rank && v(b).rank() == rank,
                 "ranks must be equal and at least 2",

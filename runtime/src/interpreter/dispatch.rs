@@ -46,10 +46,13 @@ impl Interpreter<'_> {
                 views!(destination; ; ; w);
                 index::iota(&mut destination, usize::from(*axis), start, *step)
             }
-            C::Matmul { destination, a, b, scale, zero_point, block, accumulate, .. } => {
-                views!(destination; a b; scale zero_point; w);
-                let (scale, zero) = (scale.as_ref(), zero_point.as_ref());
-                let b = matmul::Quantized { values: &b, scale, zero, block: *block as usize };
+            C::Matmul {
+                destination, a, b, scale, zero_point, codebook, indices, block, accumulate, ..
+            } => {
+                views!(destination; a b; scale zero_point codebook indices; w);
+                let (scale, zero, block) = (scale.as_ref(), zero_point.as_ref(), *block as usize);
+                let (codebook, indices) = (codebook.as_ref(), indices.as_ref());
+                let b = matmul::Quantized { values: &b, scale, zero, block, codebook, indices };
                 matmul::matmul(&mut destination, &a, b, *accumulate, w)
             }
             C::MatmulInteger { destination, a, b, a_zero, b_zero, accumulate, .. } => {

@@ -9,7 +9,7 @@ use super::lanes::{Lane, LaneKind, direct_run, lane_kind, load, store};
 use super::reduce::{WAYS, fold_lanes};
 use super::walk::for_each_index;
 use super::wide::widest;
-use super::{Fault, require, same};
+use super::{Fault, matmul_compressed, require, same};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Window, Workspace};
 use crate::view::RANK_MAX;
@@ -26,6 +26,7 @@ pub(super) const ROWS_PER_PASS: usize = 128;
 const STRIP: usize = 16;
 
 /// An operand with what turns its storage into numbers: `(value - zero) * scale`, row `k` using row `k / block` of both.
+#[derive(Clone, Copy)]
 pub struct Quantized<'m, 's> {
     /// The stored values.
     pub values: &'s Source<'m>,
@@ -35,6 +36,21 @@ pub struct Quantized<'m, 's> {
     pub zero: Option<&'s Source<'m>>,
     /// Rows per block; 0 for one block.
     pub block: usize,
+    /// What stored codes stand for, [16].
+    pub codebook: Option<&'s Source<'m>>,
+    /// Places of the stored rows of a 2:4 sparse operand, of the values' extents.
+    pub indices: Option<&'s Source<'m>>,
+}
+
+impl<'m, 's> Quantized<'m, 's> {
+    /// Values that stand for themselves.
+    pub fn plain(values: &'s Source<'m>) -> Quantized<'m, 's> {
+        Quantized { values, scale: None, zero: None, block: 0, codebook: None, indices: None }
+    }
+
+    fn is_plain(&self) -> bool {
+        [self.scale, self.zero, self.codebook, self.indices].iter().all(Option::is_none)
+    }
 }
 
 /// `destination [.., m, n] (+)= a [.., m, k] * b [.., k, n]`.
@@ -45,11 +61,10 @@ pub fn matmul(
     accumulate: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
-    if b.scale.is_some() && super::matmul_scaled::fits(destination.element(), a.element(), b.values.element())
-    {
+    if b.scale.is_some() && super::matmul_scaled::fits(destination.element(), a.element(), &b) {
         return super::matmul_scaled::product(destination, a, b, accumulate, workspace);
     }
-    let a = Quantized { values: a, scale: None, zero: None, block: 1 };
+    let a = Quantized::plain(a);
     match lane_kind(&[destination.element(), a.values.element(), b.values.element()]) {
         LaneKind::F32 => product::<f32>(destination, &a, &b, accumulate, workspace),
         LaneKind::F64 => product::<f64>(destination, &a, &b, accumulate, workspace),
@@ -70,8 +85,8 @@ pub fn matmul_integer(
     let is_narrow = |operand: &Source<'_>| operand.element().is_integer() && operand.element().bits() <= 16;
     require(is_narrow(a) && is_narrow(b), "matmul_integer needs integers of at most 16 bits")?;
     require(destination.element() == Element::I32, "matmul_integer makes i32")?;
-    let a = Quantized { values: a, scale: None, zero: a_zero, block: 1 };
-    let b = Quantized { values: b, scale: None, zero: b_zero, block: 1 };
+    let a = Quantized { zero: a_zero, block: 1, ..Quantized::plain(a) };
+    let b = Quantized { zero: b_zero, block: 1, ..Quantized::plain(b) };
     product::<i32>(destination, &a, &b, accumulate, workspace)
 }
 
@@ -98,13 +113,14 @@ pub(super) fn check(
     same("matmul: batch extents of destination and b differ", &out[..batch], &right[..batch])?;
     let problem = Problem { m: out[batch], n: out[batch + 1], k: left[batch + 1] };
     same("matmul: rows of destination and a differ", &[problem.m], &[left[batch]])?;
-    same("matmul: inner dimensions differ", &[problem.k], &[right[batch]])?;
+    matmul_compressed::check(b)?;
+    same("matmul: inner dimensions differ", &[problem.k], &[matmul_compressed::depth(b)])?;
     same("matmul: columns of destination and b differ", &[problem.n], &[right[batch + 1]])?;
     for operand in [a, b] {
         let dims = operand.values.dims();
         let rows = match operand.block {
             0 => usize::from(dims[batch] > 0),
-            block => dims[batch].div_ceil(block),
+            block => matmul_compressed::depth(operand).div_ceil(block),
         };
         for factor in [operand.scale, operand.zero].into_iter().flatten() {
             require(factor.rank() == rank, "matmul: a scale or zero point has another rank")?;
@@ -293,8 +309,7 @@ pub(super) fn pack<'p, L: Lane>(
     let by_k = down == 1 && across != 1 && extents[0] > 1;
     let (apart, along, runs) =
         if by_k { (across, extents[0], extents[1]) } else { (down, extents[1], extents[0]) };
-    let is_plain =
-        b.0.scale.is_none() && b.0.zero.is_none() && apart >= along as i64 && (by_k || across == 1);
+    let is_plain = b.0.is_plain() && apart >= along as i64 && (by_k || across == 1);
     // Runs of columns are used in whole strips.
     if is_plain && (by_k || along.is_multiple_of(STRIP)) {
         let offset = b.1.values + origin[0] as i64 * down + origin[1] as i64 * across;
@@ -329,8 +344,7 @@ pub(super) fn pack_run<L: Lane>(
         base + row as i64 * source.strides()[rank - 2] + column as i64 * source.strides()[rank - 1]
     };
     let lanes = &mut lanes[..count];
-    let step = operand.values.strides()[rank - if down { 2 } else { 1 }];
-    load(operand.values, offset(operand.values, place.values, row), step, lanes);
+    matmul_compressed::load_values(operand, place.values, [row, column], down, lanes);
     if operand.scale.is_none() && operand.zero.is_none() {
         return;
     }
@@ -442,7 +456,7 @@ mod tests {
     }
 
     fn plain<'m, 's>(values: &'s Source<'m>) -> Quantized<'m, 's> {
-        Quantized { values, scale: None, zero: None, block: 0 }
+        Quantized::plain(values)
     }
 
     fn transposed(tensor: &Values) -> Source<'_> {
@@ -511,7 +525,8 @@ mod tests {
                 let expected = naive(&read(&a.source()), &wide, m, n, k);
                 let view = if is_turned { transposed(&b) } else { b.source() };
                 let (scale, zero) = (scale.source(), zero.source());
-                let quantized = Quantized { values: &view, scale: Some(&scale), zero: Some(&zero), block };
+                let quantized =
+                    Quantized { scale: Some(&scale), zero: Some(&zero), block, ..Quantized::plain(&view) };
                 let mut out = values(Element::F32, &[m, n], &[]);
                 matmul(&mut out.destination(), &a.source(), quantized, false, &mut workspace).expect("fits");
                 assert_close(&read(&out.source()), &expected, 1e-4);

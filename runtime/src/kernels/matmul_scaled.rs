@@ -12,10 +12,11 @@ use super::matmul::{
 use crate::element::Element;
 use crate::memory::{Destination, Source, Workspace};
 
-/// Whether [`product`] takes operands of these elements.
-pub(super) fn fits(destination: Element, a: Element, b: Element) -> bool {
+/// Whether [`product`] takes operands of these elements. Codes are no numbers: a codebook makes floats of them.
+pub(super) fn fits(destination: Element, a: Element, b: &Quantized<'_, '_>) -> bool {
     let is_byte = |element: Element| element.is_integer() && element.bits() <= 8;
-    is_byte(a) && is_byte(b) && destination.is_float() && destination != Element::F64
+    let is_integer = is_byte(a) && is_byte(b.values.element()) && b.codebook.is_none();
+    is_integer && destination.is_float() && destination != Element::F64
 }
 
 /// `destination [.., m, n] (+)= a [.., m, k] * (b - zero) [.., k, n] * scale`.
@@ -26,7 +27,7 @@ pub(super) fn product(
     accumulate: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
-    let a = Quantized { values: a, scale: None, zero: None, block: 1 };
+    let a = Quantized::plain(a);
     let problem = check(destination, &a, &b)?;
     let room = workspace.two::<i32, f32>(
         DEPTH * COLUMNS + ROWS_PER_PASS * COLUMNS + ROWS * DEPTH,
@@ -67,7 +68,7 @@ fn matrix(
     let rank = destination.rank();
     let (row_step, column_step) = (destination.strides()[rank - 2], destination.strides()[rank - 1]);
     // Zero points are subtracted while b is packed; scales come behind.
-    let unscaled = Quantized { values: b.0.values, scale: None, zero: b.0.zero, block: b.0.block };
+    let unscaled = Quantized { scale: None, ..*b.0 };
     for column in (0..problem.n).step_by(COLUMNS) {
         let columns = COLUMNS.min(problem.n - column);
         for first in (0..problem.m).step_by(ROWS_PER_PASS) {
@@ -161,7 +162,7 @@ mod tests {
             }
             let (scale, zero) = (scale.source(), zero.source());
             let b = b.source();
-            let b = Quantized { values: &b, scale: Some(&scale), zero: Some(&zero), block };
+            let b = Quantized { scale: Some(&scale), zero: Some(&zero), block, ..Quantized::plain(&b) };
             let mut out = values(Element::F32, &[m, n], &vec![3.0; m * n]);
             matmul(&mut out.destination(), &a.source(), b, true, &mut workspace).expect("fits");
             assert_eq!(read(&out.source()), expected, "{element:?} {block}");

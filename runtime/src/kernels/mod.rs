@@ -11,6 +11,7 @@ pub mod elementwise;
 pub mod index;
 pub mod lanes;
 pub mod matmul;
+mod matmul_compressed;
 mod matmul_scaled;
 pub mod normalize;
 pub mod reduce;

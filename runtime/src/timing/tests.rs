@@ -97,6 +97,8 @@ fn engines_wait_for_operands_only() {
         b,
         scale,
         zero_point,
+        codebook: None,
+        indices: None,
         block: 0,
         accumulate: false,
     });
@@ -108,6 +110,36 @@ fn engines_wait_for_operands_only() {
     assert_eq!(timing.operand_stall_cycles, 5);
     assert_eq!((timing.total.macs, timing.total.lanes), (512, 128));
     assert_eq!(timing.events.len(), 3);
+}
+
+#[test]
+fn sparse_products_multiply_half_as_much() {
+    let product = |is_sparse: bool| {
+        let mut builder = ProgramBuilder::new("sparse", 0);
+        let mut matrix = |element: Element, base: i64, rows: u32| {
+            builder.view(View::contiguous(Space::Sram, element, base, [rows, 8u32]))
+        };
+        let (a, destination) = (matrix(Element::F32, 0, 8), matrix(Element::F32, 512, 8));
+        let b = matrix(Element::F32, 256, if is_sparse { 4 } else { 8 });
+        let indices = is_sparse.then(|| matrix(Element::U2, 1024, 4));
+        builder.push(Command::Matmul {
+            engine: Engine::Matrix,
+            destination,
+            a,
+            b,
+            scale: None,
+            zero_point: None,
+            codebook: None,
+            indices,
+            block: 0,
+            accumulate: false,
+        });
+        let timing = run(builder, &[]);
+        (timing.total.macs, timing.cycles, timing.total.sram_bytes)
+    };
+    // Half the blocks of 4 x 4 x 4; half of b and 8 bytes of places.
+    assert_eq!(product(false), (512, 8 + 10, 3 * 256));
+    assert_eq!(product(true), (256, 4 + 10, 2 * 256 + 128 + 8));
 }
 
 #[test]

@@ -124,7 +124,9 @@ fn products(command: &Command, operands: &[Operand]) -> Option<([u64; 3], u64)> 
     match command {
         Command::Matmul { .. } | Command::MatmulInteger { .. } => {
             let (to, a) = (operand(operands, "destination")?, operand(operands, "a")?);
-            let (m, n, k) = (dim(to, 2), dim(to, 1), dim(a, 1));
+            // Two of four rows of a sparse operand take part.
+            let of = if operand(operands, "indices").is_some() { 2 } else { 1 };
+            let (m, n, k) = (dim(to, 2), dim(to, 1), dim(a, 1) / of);
             Some(([m, n, k], elements(to) / (m * n).max(1)))
         }
         Command::Convolution { groups, .. } => {

@@ -35,8 +35,8 @@ table! {
     BINARY => Binary { engine: engine, function: name, destination: view, a: view, b: view };
     TRANSFER => Transfer { engine: engine, token: token, destination: view, source: view };
     MATMUL => Matmul {
-        engine: engine, destination: view, a: view, b: view, scale: maybe, zero_point: maybe, block: number,
-        accumulate: flag,
+        engine: engine, destination: view, a: view, b: view, scale: maybe, zero_point: maybe, codebook: maybe,
+        indices: maybe, block: number, accumulate: flag,
     };
     MATMUL_INTEGER => MatmulInteger {
         engine: engine, destination: view, a: view, b: view, a_zero: maybe, b_zero: maybe, accumulate: flag,

@@ -35,14 +35,18 @@ enum Source {
     Recipe(usize, usize),
 }
 
-/// A module that holds one function without arguments: its results are constants, made together.
+/// A module that holds one function without arguments: its results, as far as programs use them, are constants and made together.
 #[derive(Clone, Debug)]
 struct Recipe {
     module: Arc<Module>,
     function: String,
+    /// What it computes from.
+    weights: Vec<Elements>,
+    /// The constant of each result that is used.
+    results: BTreeMap<usize, usize>,
 }
 
-/// Makes the bytes of constants. What a recipe gives is kept until each of its results was asked for, so that it runs once when
+/// Makes the bytes of constants. What a recipe gives is kept until each of its used results was asked for, so that it runs once when
 /// constants are asked for in their order.
 pub struct Maker<'a> {
     pool: &'a ConstantPool,
@@ -63,9 +67,10 @@ impl Maker<'_> {
         let mut results = match self.waiting.remove(&recipe) {
             Some(results) => results,
             None => {
-                let Recipe { module, function } = &self.pool.recipes[recipe];
+                let Recipe { module, function, results, .. } = &self.pool.recipes[recipe];
                 let made = evaluate::run_packed(module, function).map_err(|error| error.to_string())?;
-                made.into_iter().map(Some).collect()
+                let used = |(result, bytes)| results.contains_key(&result).then_some(bytes);
+                made.into_iter().enumerate().map(used).collect()
             }
         };
         let bytes = results.get_mut(result).and_then(Option::take);
@@ -83,6 +88,8 @@ pub struct ConstantPool {
     recipes: Vec<Recipe>,
     /// Key of the contents to the constants that have it.
     by_key: BTreeMap<[u8; 32], Vec<usize>>,
+    /// Key of what recipes compute to the recipes that have it.
+    recipes_by_key: BTreeMap<[u8; 32], Vec<usize>>,
     end_bytes: u64,
 }
 
@@ -149,10 +156,12 @@ impl ConstantPool {
             return Ok(self.constants[known].info.offset_bytes);
         }
         let ty = TensorType { element: ty.element, shape: ty.shape.clone() };
-        self.push(name, &ty, key, Source::Elements(elements.clone()))
+        let place = self.push(name, &ty, Source::Elements(elements.clone()))?;
+        self.by_key.entry(key).or_default().push(self.constants.len() - 1);
+        Ok(place)
     }
 
-    /// The place of a result of a function. All its results are given places together, one after another.
+    /// The place of a result of a function. Functions that do the same to equal weights are one.
     fn add_result(
         &mut self,
         module: &Module,
@@ -161,25 +170,39 @@ impl ConstantPool {
         result: usize,
     ) -> Result<u64, String> {
         let op = module.function(function).ok_or_else(|| format!("there is no function @{function}"))?;
-        // The key is a hash of all that it computes from.
-        let key = hash_function(module, op);
-        if !self.by_key.contains_key(&key) {
-            let end = module.terminator(module.entry(op, 0)).ok_or("a constant function has no end")?;
-            self.recipes.push(Recipe { module: Arc::new(extract(module, op)), function: function.into() });
-            let recipe = self.recipes.len() - 1;
-            for (index, value) in module.op(end).operands.iter().enumerate() {
-                let ty = module.tensor(*value).ok_or("a constant function gives no tensor")?.clone();
-                let own = module.value(*value).name.as_ref().map(ToString::to_string);
-                let name = own.unwrap_or_else(|| name.to_string());
-                self.push(name, &ty, key, Source::Recipe(recipe, index))?;
-            }
+        let recipe = self.recipe(module, op, function);
+        if let Some(known) = self.recipes[recipe].results.get(&result) {
+            return Ok(self.constants[*known].info.offset_bytes);
         }
-        let known =
-            self.by_key[&key].get(result).ok_or_else(|| format!("@{function} has no result {result}"))?;
-        Ok(self.constants[*known].info.offset_bytes)
+        let end = module.terminator(module.entry(op, 0)).ok_or("a constant function has no end")?;
+        let value = module.op(end).operands.get(result);
+        let value = *value.ok_or_else(|| format!("@{function} has no result {result}"))?;
+        let ty = module.tensor(value).ok_or("a constant function gives no tensor")?.clone();
+        let own = module.value(value).name.as_ref().map(ToString::to_string);
+        let place =
+            self.push(own.unwrap_or_else(|| name.to_string()), &ty, Source::Recipe(recipe, result))?;
+        self.recipes[recipe].results.insert(result, self.constants.len() - 1);
+        Ok(place)
     }
 
-    fn push(&mut self, name: String, ty: &TensorType, key: [u8; 32], source: Source) -> Result<u64, String> {
+    /// The recipe that does what a function does.
+    fn recipe(&mut self, module: &Module, op: OpId, function: &str) -> usize {
+        let (key, weights) = fingerprint(module, op);
+        let known = self.recipes_by_key.entry(key).or_default();
+        let is_same = |at: &&usize| {
+            let others = &self.recipes[**at].weights;
+            others.iter().zip(&weights).all(|(a, b)| a.bytes() == b.bytes())
+        };
+        if let Some(at) = known.iter().find(is_same) {
+            return *at;
+        }
+        known.push(self.recipes.len());
+        let module = Arc::new(extract(module, op));
+        self.recipes.push(Recipe { module, function: function.into(), weights, results: BTreeMap::new() });
+        self.recipes.len() - 1
+    }
+
+    fn push(&mut self, name: String, ty: &TensorType, source: Source) -> Result<u64, String> {
         let shape: Vec<u64> = ty.shape.iter().map(|dim| dim.known().unwrap_or(0).max(0) as u64).collect();
         let bytes = (shape.iter().product::<u64>() * ty.element.bits() as u64).div_ceil(8);
         let element = super::runtime_element(ty.element)
@@ -187,7 +210,6 @@ impl ConstantPool {
         let offset_bytes = self.end_bytes.next_multiple_of(ALIGNMENT_BYTES);
         self.constants
             .push(Constant { info: ConstantInfo { name, element, shape, offset_bytes, bytes }, source });
-        self.by_key.entry(key).or_default().push(self.constants.len() - 1);
         self.end_bytes = offset_bytes + bytes;
         Ok(offset_bytes)
     }
@@ -214,17 +236,11 @@ fn sample(bytes: &[u8]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn hash_elements(elements: &Elements) -> [u8; 32] {
-    match elements {
-        Elements::Resource(resource) => resource.hash(),
-        Elements::Dense(_, bytes) => *blake3::hash(bytes).as_bytes(),
-    }
-}
-
-/// Hash of what a constant function computes: its ops in order, their operands by position, weights by content.
-fn hash_function(module: &Module, function: OpId) -> [u8; 32] {
+/// A key of what a constant function computes (its ops in order, their operands by position, samples of its weights), and the weights.
+fn fingerprint(module: &Module, function: OpId) -> ([u8; 32], Vec<Elements>) {
     let mut hasher = blake3::Hasher::new();
     let mut numbers = BTreeMap::new();
+    let mut weights = Vec::new();
     for op in &module.block(module.entry(function, 0)).ops {
         let operation = module.op(*op);
         hasher.update(operation.def.name.as_bytes());
@@ -234,17 +250,19 @@ fn hash_function(module: &Module, function: OpId) -> [u8; 32] {
         }
         for (name, attribute) in &operation.attributes {
             hasher.update(name.as_bytes());
-            match attribute {
-                Attribute::Elements(elements) => hasher.update(&hash_elements(elements)),
-                other => hasher.update(format!("{other:?}").as_bytes()),
-            };
+            if let Attribute::Elements(elements) = attribute {
+                hasher.update(&sample(elements.bytes()));
+                weights.push(elements.clone());
+            } else {
+                hasher.update(format!("{attribute:?}").as_bytes());
+            }
         }
         for result in &operation.results {
             hasher.update(module.ty(*result).to_string().as_bytes());
             numbers.insert(*result, numbers.len() as u64);
         }
     }
-    *hasher.finalize().as_bytes()
+    (*hasher.finalize().as_bytes(), weights)
 }
 
 /// A module that holds a copy of one function.

@@ -29,8 +29,7 @@ pub(crate) fn inline_kernel(context: &mut LoweringContext, op: OpId) -> Result<(
     let block = context.source.entry(op, 0);
     let operation = context.op(op);
     for (argument, operand) in context.source.block(block).arguments.iter().zip(&operation.operands) {
-        let view = context.view(*operand)?;
-        context.views.insert(*argument, view);
+        context.pass_argument(*argument, *operand)?;
     }
     let values = yielded(context, block);
     for (value, result) in values.iter().zip(&operation.results) {

@@ -2,6 +2,7 @@
 
 use super::quantization::{Parameters, dequantize_into};
 use super::{HOST, HostRow, one_to_one};
+use crate::lower::Stored;
 use crate::lowering::LoweringContext;
 use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
@@ -31,7 +32,13 @@ fn emit_matmul(context: &mut LoweringContext, destination: &View, a: &View, b: &
 
 fn matmul(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (destination, a) = one_to_one(context, op)?;
-    let b = context.operand(op, 1)?;
+    let Stored { w: b, codebook, .. } = context.weight(op, 1)?;
+    if let Some(codebook) = codebook {
+        let batch = &destination.dims[..destination.rank() - 2];
+        let (a, b) = (batched(&a, batch), batched(&b, batch));
+        let command = context.command(&tile::MATMUL, HOST).view(&destination).view(&a).view(&b);
+        return command.maybe(None).maybe(None).maybe(Some(&codebook)).emit();
+    }
     if a.element.is_float() {
         return emit_matmul(context, &destination, &a, &b);
     }
@@ -84,6 +91,8 @@ fn linear(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     command
         .maybe(weight.scale.as_ref().map(under).as_ref())
         .maybe(weight.zero_point.as_ref().map(under).as_ref())
+        .maybe(weight.codebook.as_ref())
+        .maybe(None)
         .attribute("block", weight.block)
         .emit()?;
     if let Some(bias) = bias {
@@ -109,16 +118,18 @@ struct Weight {
     /// [blocks, n]
     scale: Option<View>,
     zero_point: Option<View>,
+    codebook: Option<View>,
     block: i64,
 }
 
 fn weight(context: &mut LoweringContext, op: OpId, transposed: bool) -> Result<Weight, String> {
-    let w = context.operand(op, 1)?;
+    // Sparse weights stay so for a target only.
+    let Stored { w, codebook, .. } = context.weight(op, 1)?;
     let order: &[usize] = if transposed { &[1, 0] } else { &[0, 1] };
     let (scale, zero_point) = (context.optional(op, 3)?, context.optional(op, 4)?);
     let Some(scale) = scale else {
         let w = w.permute(order);
-        return Ok(Weight { w, scale: None, zero_point: None, block: 0 });
+        return Ok(Weight { w, scale: None, zero_point: None, codebook, block: 0 });
     };
     let parameters = Parameters::of(context.fields(op), &w, &scale, zero_point.as_ref())?;
     let k_axis = usize::from(transposed);
@@ -131,9 +142,18 @@ fn weight(context: &mut LoweringContext, op: OpId, transposed: bool) -> Result<W
         Parameters::Blocks(..) => None,
     };
     let Some(block) = block.filter(|_| same_zero) else {
+        if codebook.is_some() {
+            return Err("a palette with scales in blocks of its columns".into());
+        }
         let whole = context.host_buffer(scale.element, &w.dims)?;
         dequantize_into(context, &whole, &w, &scale, zero_point.as_ref(), &parameters)?;
-        return Ok(Weight { w: whole.permute(order), scale: None, zero_point: None, block: 0 });
+        return Ok(Weight {
+            w: whole.permute(order),
+            scale: None,
+            zero_point: None,
+            codebook: None,
+            block: 0,
+        });
     };
     let n = w.dims[1 - k_axis].clone();
     let rows = match &parameters {
@@ -151,7 +171,7 @@ fn weight(context: &mut LoweringContext, op: OpId, transposed: bool) -> Result<W
         Ok(view.broadcast_to(&[rows.clone(), n.clone()]))
     };
     let zero_point = zero_point.as_ref().map(shaped).transpose()?;
-    Ok(Weight { w: w.permute(order), scale: Some(shaped(&scale)?), zero_point, block })
+    Ok(Weight { w: w.permute(order), scale: Some(shaped(&scale)?), zero_point, codebook, block })
 }
 
 fn glu(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

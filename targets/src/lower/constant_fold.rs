@@ -63,6 +63,11 @@ pub(super) fn foldable(module: &Module, function: OpId) -> BTreeSet<ValueId> {
     folded
 }
 
+/// Whether a value is known when the artifact is written.
+pub(super) fn is_constant(module: &Module, folded: &BTreeSet<ValueId>, value: ValueId) -> bool {
+    folded.contains(&value) || module.producer(value).is_some_and(|op| module.op(op).def.is(Traits::CONSTANT))
+}
+
 /// True if an attribute holds a dimension that is not a number: a size as data, a slice that starts at a register.
 fn follows_symbol(operation: &Operation) -> bool {
     operation.def.attributes.iter().any(|attribute| {

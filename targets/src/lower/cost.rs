@@ -82,7 +82,9 @@ fn work(module: &Module, op: OpId, ranges: &Ranges) -> (u64, u64) {
         view.shape.last().and_then(|dim| ranges.maximum(dim)).unwrap_or(1).max(0) as u64
     };
     let macs = if operation.def == &tile::MATMUL || operation.def == &tile::MATMUL_INTEGER {
-        elements(0).saturating_mul(last(1))
+        // Two of four rows of a sparse weight take part.
+        let of = if operation.def == &tile::MATMUL && module.operand_at(op, 6).is_some() { 2 } else { 1 };
+        elements(0).saturating_mul(last(1) / of)
     } else if operation.def == &tile::ATTENTION {
         // q k^T and p v: rows * t * (d + e), with rows * d elements in q, t * e in v, t * d in k.
         let (q, accumulator) = (elements(3), elements(0));

@@ -192,6 +192,8 @@ mod tests {
                     b,
                     scale: None,
                     zero_point: None,
+                    codebook: None,
+                    indices: None,
                     block: 0,
                     accumulate: false,
                 });

@@ -10,6 +10,7 @@
 
 use super::machine::{limits, macs_per_cycle};
 use super::nest::{Body, Nest, Tiled, Tiles};
+use super::product::{CODEBOOK_BYTES, Product};
 use super::tile_op;
 use super::tile_search::{Axis, Flow, Limits, Operand, Plan, Problem, TooLarge, Work, search};
 use crate::lowering::{LoweringContext, engine, space};
@@ -18,31 +19,6 @@ use tilewright_ir::dialects::tile;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
-
-/// One matrix product: x [batch.., m, k] times w [batch.., k, n].
-#[derive(Clone, Debug)]
-pub struct Product {
-    /// Left operand.
-    pub x: View,
-    /// Whether x lies in SRAM already.
-    pub x_is_resident: bool,
-    /// Right operand; a transposed weight comes with permuted strides.
-    pub w: View,
-    /// [blocks, n], for a quantised w.
-    pub scale: Option<View>,
-    /// [blocks, n].
-    pub zero_point: Option<View>,
-    /// Rows of w per block; 0 when there is one.
-    pub block: i64,
-    /// Zero points of an integer product, of x's and w's rank, broadcast.
-    pub integer_zeros: Option<[Option<View>; 2]>,
-    /// `[n]`, added to the sum.
-    pub bias: Option<View>,
-    /// Function applied last.
-    pub activation: Option<String>,
-    /// Where its result goes.
-    pub result: usize,
-}
 
 /// Where a value of a cluster lives.
 #[derive(Clone, Debug)]
@@ -114,12 +90,13 @@ impl Cluster {
     }
 
     fn depth(&self) -> Depth {
-        let (k, unit) = (self.k(), self.products[0].block.max(1));
+        let (k, unit) = (self.k(), self.products[0].unit());
+        let Some(unit) = unit else { return Depth { extent: Dim::Known(1), unit: 1, is_cut: false } };
         let rank = self.batch.len();
-        let alike = |product: &Product| product.x.dims[rank + 1] == k && product.block.max(1) == unit;
+        let alike = |product: &Product| product.x.dims[rank + 1] == k && product.unit() == Some(unit);
         let cuts = |product: &Product| {
-            let split = |view: &View, axis: usize| unit == 1 || view.split(axis, unit).is_some();
-            split(&product.x, rank + 1) && split(&product.w, rank)
+            let split = |view: &View, axis: usize, unit: i64| unit == 1 || view.split(axis, unit).is_some();
+            split(&product.x, rank + 1, unit) && split(&product.w, rank, product.stored(unit))
         };
         let is_cut = self.products.iter().all(|product| alike(product) && cuts(product));
         let extent = if is_cut { k.divide_exactly(&Dim::Known(unit)) } else { None };
@@ -207,7 +184,11 @@ impl Cluster {
             // Stored as it is multiplied, or transposed: the axis of neighbours goes last.
             let is_transposed = product.w.strides[rank] == 1 && product.w.strides[rank + 1] != 1;
             let follows = if is_transposed { [&[n][..], k_axis].concat() } else { [k_axis, &[n]].concat() };
-            add(Flow::Load, &product.w, &follows, fixed_k);
+            let stored = product.stored(fixed_k as i64) as u64;
+            add(Flow::Load, &product.w, &follows, stored);
+            if let Some(indices) = &product.indices {
+                add(Flow::Load, indices, &follows, stored);
+            }
             for view in [&product.scale, &product.zero_point].into_iter().flatten() {
                 add(Flow::Load, view, &[&[n][..], if product.block > 0 { k_axis } else { &[] }].concat(), 1);
             }
@@ -240,10 +221,12 @@ impl Cluster {
         }
         let all: Vec<usize> = (0..rank + 3).collect();
         let first = &self.products[0];
+        let multiplied =
+            self.products.iter().map(|product| product.stored(fixed_k as i64) as u64).sum::<u64>();
         let work = vec![
             Work {
                 axes: all.clone(),
-                factor: batches * fixed_k * self.products.len() as u64,
+                factor: batches * multiplied,
                 per_cycle: macs_per_cycle(context, first.x.element, first.w.element),
             },
             Work {
@@ -254,7 +237,9 @@ impl Cluster {
         ];
         let mut swapped = all.clone();
         swapped.swap(m, n);
-        Ok(Problem { axes, operands, work, orders: vec![all, swapped], fixed_sram_bytes: 0 })
+        let codebooks = self.products.iter().filter(|product| product.codebook.is_some()).count() as u64;
+        let fixed_sram_bytes = codebooks * CODEBOOK_BYTES;
+        Ok(Problem { axes, operands, work, orders: vec![all, swapped], fixed_sram_bytes })
     }
 
     fn is_written(&self, value: usize) -> bool {
@@ -295,16 +280,23 @@ impl Cluster {
         };
         let mut parts = Vec::new();
         for product in &self.products {
-            let (x, w) = if depth.is_cut {
+            let x = if depth.is_cut {
                 let x = product.x.split(rank + 1, depth.unit).ok_or("k does not split in blocks")?;
-                let w = product.w.split(rank, depth.unit).ok_or("k does not split in blocks")?;
-                (Tiled::new(x, &follow(&[m, k, None])), Tiled::new(w, &follow(&[k, None, n])))
+                Tiled::new(x, &follow(&[m, k, None]))
             } else {
-                (
-                    Tiled::new(product.x.clone(), &follow(&[m, None])),
-                    Tiled::new(product.w.clone(), &follow(&[None, n])),
-                )
+                Tiled::new(product.x.clone(), &follow(&[m, None]))
             };
+            let stored = |view: &View| -> Result<Tiled, String> {
+                if !depth.is_cut {
+                    return Ok(Tiled::new(view.clone(), &follow(&[None, n])));
+                }
+                let split =
+                    view.split(rank, product.stored(depth.unit)).ok_or("k does not split in blocks")?;
+                Ok(Tiled::new(split, &follow(&[k, None, n])))
+            };
+            let w = stored(&product.w)?;
+            let indices = product.indices.as_ref().map(stored).transpose()?.map(&mut load);
+            let codebook = product.codebook.as_ref().map(|view| load(Tiled::new(view.clone(), &[None])));
             let blocks = if product.block > 0 && depth.is_cut { k } else { None };
             let mut parameter = |view: &Option<View>| {
                 let lead: Vec<Option<usize>> = vec![None; view.as_ref().map_or(0, |view| view.rank() - 2)];
@@ -316,7 +308,8 @@ impl Cluster {
             let x_zero = x_zero.map(|view| load(Tiled::new(view, &follow(&[m, None]))));
             let w_zero = w_zero.map(|view| load(Tiled::new(view, &follow(&[None, n]))));
             let bias = product.bias.as_ref().map(|view| load(Tiled::new(view.clone(), &[n])));
-            parts.push(Part { x: load(x), w: load(w), scale, zero_point, x_zero, w_zero, bias });
+            let (x, w) = (load(x), load(w));
+            parts.push(Part { x, w, codebook, indices, scale, zero_point, x_zero, w_zero, bias });
         }
         let mut results = Vec::new();
         let mut homes = Vec::new();
@@ -359,6 +352,8 @@ impl Cluster {
 struct Part {
     x: usize,
     w: usize,
+    codebook: Option<usize>,
+    indices: Option<usize>,
     scale: Option<usize>,
     zero_point: Option<usize>,
     x_zero: Option<usize>,
@@ -523,7 +518,10 @@ impl Body for ClusterBody<'_> {
                 command.view(&x).view(&w).maybe(x_zero.as_ref()).maybe(w_zero.as_ref())
             } else {
                 let (scale, zero_point) = (load(part.scale), load(part.zero_point));
+                let indices = part.indices.map(|index| self.merged(tiles.load(index), rank)).transpose()?;
+                let indices = indices.map(|view| self.under_batch(tiles, view));
                 let command = command.view(&x).view(&w).maybe(scale.as_ref()).maybe(zero_point.as_ref());
+                let command = command.maybe(load(part.codebook).as_ref()).maybe(indices.as_ref());
                 command.attribute("block", product.block)
             };
             command.attribute("accumulate", self.is_looped).emit()?;

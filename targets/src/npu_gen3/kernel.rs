@@ -35,8 +35,7 @@ impl Kernel {
         }
         let block = context.source.entry(op, 0);
         for (argument, operand) in context.source.block(block).arguments.iter().zip(&operation.operands) {
-            let view = context.view(*operand)?;
-            context.views.insert(*argument, view);
+            context.pass_argument(*argument, *operand)?;
         }
         let mut ops = Vec::new();
         for inner in &context.source.block(block).ops {

@@ -5,7 +5,8 @@
 //! %s = "core.matmul"(%q, %kt) : (tensor<1x4x8x16xf32>, tensor<1x4x16x?xf32>) -> tensor<1x4x8x?xf32>
 //! ```
 
-use super::cluster::{Cluster, Dim2, Home, Product};
+use super::cluster::{Cluster, Dim2, Home};
+use super::product::Product;
 use super::rows;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::view::View;
@@ -24,10 +25,11 @@ fn place(context: &PlaceContext) -> Result<(), String> {
 }
 
 fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
-    let w = context.operand(op, 1)?;
-    if w.rank() == 2 {
+    let weight = context.source.operand_at(op, 1).ok_or("a product without a right operand")?;
+    if context.ty(weight)?.rank() == 2 {
         return rows::lower(context, op);
     }
+    let w = context.operand(op, 1)?;
     let x = context.operand(op, 0)?;
     let result = context.destination(context.result(op, 0))?;
     let rank = result.rank();
@@ -67,6 +69,8 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         w,
         scale: None,
         zero_point: None,
+        codebook: None,
+        indices: None,
         block: 0,
         integer_zeros: is_integer.then(|| [x_zero.filter(|_| has_zero[0]), w_zero.filter(|_| has_zero[1])]),
         bias: None,

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod matmul;
 pub mod movement;
 pub mod nest;
+pub mod product;
 pub mod rows;
 pub mod rows_schedule;
 pub mod spatial;

@@ -108,6 +108,10 @@ pub struct RowProduct {
     pub scale: Option<View>,
     /// [blocks, n].
     pub zero_point: Option<View>,
+    /// [16]: what codes stand for.
+    pub codebook: Option<View>,
+    /// [k / 2, n]: w is 2:4 sparse.
+    pub indices: Option<View>,
     /// Rows per block.
     pub block: i64,
     /// Zero points of x [rows, 1] and w [1, n] of an integer product.
@@ -305,12 +309,15 @@ impl Parser<'_> {
     ) -> Result<RowProduct, String> {
         let operation = context.op(op);
         let text = |name: &str| operation.attributes.get(name).and_then(Attribute::as_str);
-        let w = context.operand(op, 1)?;
+        let weight = context.weight(op, 1)?;
+        let w = weight.w.clone();
         let mut product = RowProduct {
             x,
             w: w.clone(),
             scale: None,
             zero_point: None,
+            codebook: weight.codebook.clone(),
+            indices: weight.indices.clone(),
             block: 0,
             integer_zeros: None,
             bias: None,
@@ -320,7 +327,8 @@ impl Parser<'_> {
         if operation.def == &core::LINEAR {
             let transposed = operation.attributes.get("transpose_weight").and_then(Attribute::as_bool);
             if transposed.unwrap_or(false) {
-                product.w = w.permute(&[1, 0]);
+                let turned = weight.permute(&[1, 0]);
+                (product.w, product.indices) = (turned.w, turned.indices);
             }
             product.bias = context.optional(op, 2)?;
             product.activation = text("activation").and_then(activation_function).map(String::from);

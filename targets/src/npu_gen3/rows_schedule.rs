@@ -5,10 +5,11 @@
 //! fused:    for rows: load x; rms_norm; for n: gate, up, glu -> y        separate: rms_norm -> dram; for n, rows: gate, up, glu -> y
 //! ```
 
-use super::cluster::{Cluster, Dim2, Epilogue, Home, Product};
+use super::cluster::{Cluster, Dim2, Epilogue, Home};
 use super::group::{Group, Node};
 use super::machine::limits;
 use super::nest::{Nest, Step, Tiled, Tiles};
+use super::product::Product;
 use super::rows::{RowCluster, RowNode, RowValue, Rows};
 use super::tile_op;
 use super::tile_search::{Axis, Limits, Plan, candidates};
@@ -177,6 +178,8 @@ fn make_cluster(
         w: product.w.clone(),
         scale: product.scale.clone(),
         zero_point: product.zero_point.clone(),
+        codebook: product.codebook.clone(),
+        indices: product.indices.clone(),
         block: product.block,
         integer_zeros: product.integer_zeros.clone().map(|[x, w]| [x.as_ref().map(cut), w]),
         bias: product.bias.clone(),

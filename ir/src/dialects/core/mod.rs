@@ -7,6 +7,7 @@
 mod attention;
 mod cache;
 mod cast;
+mod compress;
 mod constant;
 mod control;
 mod convolution;
@@ -30,6 +31,7 @@ mod tests;
 pub use attention::{ATTENTION, ROPE};
 pub use cache::{APPEND_BLOCKS, CACHED_ATTENTION, QUANTIZE_GROUPS};
 pub use cast::{BITCAST, CAST};
+pub use compress::{COMPRESS_WEIGHT, SPARSE_EXPAND};
 pub use constant::{CONSTANT, IOTA, SIZE};
 pub use control::{IF, KERNEL, LOOP, SCAN, YIELD};
 pub use convolution::{CONV_TRANSPOSE, CONVOLUTION, POOL};
@@ -135,6 +137,8 @@ pub static DIALECT: Dialect = Dialect {
         &CONVOLUTION,
         &CONV_TRANSPOSE,
         &POOL,
+        &COMPRESS_WEIGHT,
+        &SPARSE_EXPAND,
         &QUANTIZE,
         &DEQUANTIZE,
         &QUANTIZE_WEIGHT,

@@ -94,7 +94,9 @@ commands! {
     IOTA "iota" (write destination) { needs axis: Int, may start: Dim, may step: Int };
     /// `destination[.., m, n] (+)= sum over k of a[.., m, k] * b[.., k, n]`; `b` may be quantised, with `scale` and `zero_point`
     /// [.., blocks, n], each row for `block` rows of b (0: one row for all).
-    MATMUL "matmul" (write destination, read a, read b, optional scale, optional zero_point) { may block: Int, may accumulate: Bool };
+    MATMUL "matmul" (
+        write destination, read a, read b, optional scale, optional zero_point, optional codebook, optional indices
+    ) { may block: Int, may accumulate: Bool };
     /// `destination i32 (+)= sum over k of (a - a_zero) * (b - b_zero)`.
     MATMUL_INTEGER "matmul_integer" (write destination, read a, read b, optional a_zero, optional b_zero) { may accumulate: Bool };
     /// x [n, c, spatial..], w [o, c / groups, kernel..], destination [n, o, spatial..].
