@@ -177,7 +177,7 @@ impl LoweringContext<'_> {
     /// Whether a row of the target, not the host's, takes an op.
     fn is_on_target(&self, op: OpId) -> bool {
         let (subject, _) = self.subject(op);
-        let place = PlaceContext { module: self.source, op, ranges: &self.ranges };
+        let place = PlaceContext { module: self.source, op, ranges: &self.ranges, machine: &self.machine };
         let rows = self.target.into_iter().flat_map(|target| target.lowerings);
         rows.filter(|row| row.subject == subject).any(|row| (row.place)(&place).is_ok())
     }

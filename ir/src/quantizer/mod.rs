@@ -299,6 +299,12 @@ fn prepare(
     }
     let lattice = Lattice::of(spec.storage)
         .ok_or_else(|| QuantizeError::Form(format!("weights are not stored as {}", spec.storage)))?;
+    if !spec.has_zero_point && spec.storage.integer_range().is_some_and(|(low, _)| low == 0) {
+        return Err(QuantizeError::Form(format!(
+            "weights in {} need zero points: it has no sign",
+            spec.storage
+        )));
+    }
     let scales = scale::choose(weights, spec, &grid, &lattice, importance)?;
     Ok((grid, lattice, scales))
 }

@@ -5,11 +5,14 @@ use crate::number;
 use crate::weight_format::{BASES, Granularity, WeightFormat};
 use proptest::prelude::*;
 
-/// All formats, in every granularity they take.
+/// All formats with scales, in every granularity they take.
 fn formats() -> Vec<WeightFormat> {
     let mut all = Vec::new();
     for base in BASES {
         let plain: WeightFormat = base.name.parse().unwrap();
+        if plain.is_palette() {
+            continue;
+        }
         all.push(plain);
         if base.is_fixed {
             continue;
@@ -191,4 +194,13 @@ fn surveys_count_what_is_not_finite() {
     let survey = Weights { element: Element::F32, shape: &[3000], bytes: &bytes }.survey();
     assert_eq!((survey.largest, survey.not_finite), (3.0, 2));
     assert!(survey.first.is_some_and(|(at, value)| at == 1500 && value.is_nan()));
+}
+
+#[test]
+fn numbers_without_sign_need_zero_points() {
+    let weights = Weights { element: Element::F32, shape: &[1, 1], bytes: &1f32.to_le_bytes() };
+    let spec = spec("palette4".parse().unwrap(), 0, "max");
+    let expected = QuantizeError::Form("weights in ui4 need zero points: it has no sign".into());
+    assert_eq!(quantize(weights, &spec, None), Err(expected.clone()));
+    assert_eq!(squared_error(weights, &spec, None), Err(expected));
 }

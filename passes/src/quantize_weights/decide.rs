@@ -12,6 +12,7 @@ use super::roles::Weight;
 use super::{Budget, WeightRow};
 use crate::pass::PassContext;
 use rayon::prelude::*;
+use tilewright_ir::compressor;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::element::Element;
 use tilewright_ir::module::Module;
@@ -45,27 +46,31 @@ impl Decision {
             format: self.words(),
             reason: self.reason.clone(),
             from_bytes,
-            to_bytes: self.bytes(from_bytes, depth, channels),
+            to_bytes: stored_bytes(self.format, self.pruning, from_bytes, [depth, channels]),
         }
     }
-}
 
-impl Decision {
     /// Format and thinning.
     fn words(&self) -> String {
         let format = self.format.map_or(FLOAT.into(), |format| format.to_string());
         self.pruning.map_or(format.clone(), |pruning| format!("{format} {pruning}"))
     }
+}
 
-    fn bytes(&self, from_bytes: usize, depth: usize, channels: usize) -> usize {
-        if self.pruning != Some(Pruning::Sparse24) {
-            return self.format.map_or(from_bytes, |format| format.bytes(depth, channels));
-        }
-        // Half the weights, all the scales, and two bits for the place of each.
-        let dense = self.format.map_or(from_bytes, |format| format.storage.bytes_of(depth * channels));
-        let rest = self.format.map_or(0, |format| format.bytes(depth, channels) - dense);
-        dense / 2 + rest + Element::U2.bytes_of(depth / 2 * channels)
+/// Bytes of a weight of [depth, channels] that takes `from_bytes` as it is.
+fn stored_bytes(
+    format: Option<WeightFormat>,
+    pruning: Option<Pruning>,
+    from_bytes: usize,
+    [depth, channels]: [usize; 2],
+) -> usize {
+    if pruning != Some(Pruning::Sparse24) {
+        return format.map_or(from_bytes, |format| format.bytes(depth, channels));
     }
+    // Half the weights, all the scales, and two bits for the place of each.
+    let dense = format.map_or(from_bytes, |format| format.storage.bytes_of(depth * channels));
+    let rest = format.map_or(0, |format| format.bytes(depth, channels) - dense);
+    dense / 2 + rest + Element::U2.bytes_of(depth / 2 * channels)
 }
 
 /// The formats tried in turn where one does not fit and the user allowed another.
@@ -270,13 +275,15 @@ fn choices(
 ) -> Vec<Choice> {
     let weight = &decision.weight;
     let (depth, channels) = weight.extents(module);
-    let float = Choice { format: None, bytes: weight.elements(module).bytes().len(), loss: 0.0 };
+    let from_bytes = weight.elements(module).bytes().len();
+    let bytes = |format| stored_bytes(format, decision.pruning, from_bytes, [depth, channels]);
+    let float = Choice { format: None, bytes: bytes(None), loss: 0.0 };
     let of = |format: WeightFormat| {
         let loss = budget.losses.find(&weight.name, format).or_else(|| {
             let (signal, noise) = squared_error(module, weight, format, method)?;
             Some(if signal > 0.0 { noise / signal } else { 0.0 })
         })?;
-        Some(Choice { format: Some(format), bytes: format.bytes(depth, channels), loss })
+        Some(Choice { format: Some(format), bytes: bytes(Some(format)), loss })
     };
     if decision.reason.starts_with("override") {
         return vec![decision.format.and_then(of).unwrap_or(float)];
@@ -305,9 +312,12 @@ pub fn squared_error(
         Granularity::Channel => Sharing::Channel(1 - weight.depth_axis),
         Granularity::Group(group) => Sharing::Blocks(weight.depth_axis, group as usize),
     };
-    let WeightFormat { storage, scale, has_zero_point, .. } = format;
-    let spec = Spec { storage, scale, has_zero_point, sharing, method };
     let weights = Weights { element: elements.ty().element, shape: &shape, bytes: elements.bytes() };
+    let WeightFormat { storage, scale, has_zero_point, .. } = format;
+    if format.is_palette() {
+        return compressor::palette_squared_error(weights, scale).ok();
+    }
+    let spec = Spec { storage, scale, has_zero_point, sharing, method };
     quantizer::squared_error(weights, &spec, None).ok()
 }
 

@@ -75,8 +75,11 @@ pub(super) fn compressed(
         if fits {
             kept.insert(*value, parts.clone());
             let of = module.producer(*value).and_then(|op| module.op(op).operands.first().copied());
-            if let Some((inner, parts)) = of.and_then(|inner| found.get_key_value(&inner)) {
-                kept.insert(*inner, parts.clone());
+            // A palette that others use too is a folded constant for this weight.
+            if let Some((inner, own)) = of.and_then(|inner| found.get_key_value(&inner))
+                && own.values == parts.values
+            {
+                kept.insert(*inner, own.clone());
             }
         }
     }
