@@ -151,7 +151,7 @@ pub(crate) struct CompileArguments {
     /// Formats and quantised weights from a plan that `tilewright quantize` wrote
     #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["quantize", "quantize_override", "max_weights_mb"])]
     pub(crate) quantization_plan: Option<PathBuf>,
-    /// Prune the weights of attention and feed-forward before: 2:4 (two of every four, kept sparse) or magnitude:F (the smallest
+    /// Prune before, all weights but the embedding and the last product: 2:4 (two of every four, kept sparse) or magnitude:F (the smallest
     /// fraction F becomes 0, stored dense)
     #[arg(long, value_name = "HOW")]
     pub(crate) prune: Option<String>,

@@ -77,7 +77,7 @@ impl FromStr for PruneOverride {
 /// Who is thinned, and how.
 #[derive(Clone, Debug, Default)]
 pub struct PrunePolicy {
-    /// What becomes of attention's and the feed-forward's weights.
+    /// What becomes of all weights but the embedding and the last product.
     pub pruning: Option<Pruning>,
     /// The user's exceptions, the last one that fits counts.
     pub overrides: Vec<PruneOverride>,
