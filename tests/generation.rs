@@ -1,11 +1,14 @@
 //! Text generation with the story models: guessing ahead changes nothing but the speed, one pass reads each weight once, and the
 //! command line with chats, samplers, statistics and ctrl-C.
 
-use harness::recorded::tests_folder;
+use harness::recorded::{own_cases, shared_cases, tests_folder};
+use std::path::{Path, PathBuf};
 use tilewright::driver::CompileOptions;
+use tilewright::kv_cache::KvCache;
 use tilewright::loaded::Loaded;
 use tilewright::model::Source;
 use tilewright::plan::PlanOptions;
+use tilewright::quantize::QuantizeOptions;
 use tilewright::session::Session;
 use tilewright::tokens::TokenCodec;
 use tilewright_runtime::generate::generation::{Generation, Settings, Statistics};
@@ -43,16 +46,20 @@ const PROMPTS: [&str; 20] = [
     "The end.\n\nThe story of the little tailor",
 ];
 
-fn story(session: &Session, name: &str, chunk_lengths: &[usize]) -> ArtifactModel {
-    let options = CompileOptions {
-        target: TARGET.into(),
-        plan: PlanOptions { chunk_lengths: chunk_lengths.to_vec(), context_window: Some(WINDOW) },
-        ..CompileOptions::default()
-    };
-    let source = Source::open(&tests_folder().join("models").join(name)).expect("a model");
+fn compiled(session: &Session, path: &Path, options: CompileOptions) -> ArtifactModel {
+    let plan = PlanOptions { context_window: Some(WINDOW), ..options.plan };
+    let options = CompileOptions { target: TARGET.into(), plan, ..options };
+    let source = Source::open(path).expect("a model");
     let compilation = session.compile(&source, &options).unwrap_or_else(|problems| panic!("{problems:?}"));
     let loaded = Loaded::from_compilation(&compilation).unwrap_or_else(|problems| panic!("{problems:?}"));
     ArtifactModel::new(loaded.session).expect("a token model")
+}
+
+/// A story model with programs of these chunk lengths; of the usual ones when there are none.
+fn story(session: &Session, name: &str, chunk_lengths: &[usize]) -> ArtifactModel {
+    let plan = PlanOptions { chunk_lengths: chunk_lengths.to_vec(), context_window: None };
+    let options = CompileOptions { plan, ..CompileOptions::default() };
+    compiled(session, &tests_folder().join("models").join(name), options)
 }
 
 fn codec() -> TokenCodec {
@@ -60,32 +67,122 @@ fn codec() -> TokenCodec {
     TokenCodec::from_bytes(&bytes).expect("a tokenizer")
 }
 
+/// Logits of one token after the other.
+fn single_rows(model: &mut ArtifactModel, tokens: &[u32]) -> Vec<Vec<f32>> {
+    model.reset();
+    let one = |(past, token): (usize, &u32)| model.forward(past, &[*token]).expect("it runs");
+    tokens.iter().enumerate().map(one).collect()
+}
+
+/// The first token whose logits are not those of single tokens to the bit, when `length` are run at a time.
+fn first_difference(
+    model: &mut ArtifactModel,
+    tokens: &[u32],
+    single: &[Vec<f32>],
+    length: usize,
+) -> Option<usize> {
+    model.reset();
+    let bits = |row: &[f32]| row.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+    for past in (0..tokens.len()).step_by(length) {
+        let run = &tokens[past..tokens.len().min(past + length)];
+        let rows = model.verify(past, run).expect("it runs");
+        let vocabulary = rows.len() / run.len();
+        let mut rows = rows.chunks_exact(vocabulary).zip(&single[past..]);
+        if let Some(index) = rows.position(|(row, single)| bits(row) != bits(single)) {
+            return Some(past + index);
+        }
+    }
+    None
+}
+
 #[test]
 fn one_pass_gives_the_bits_that_single_tokens_give() {
     let session = Session::new();
-    let mut model = story(&session, "story-3m", &[1, 5, 8, 32]);
-    let tokens = codec().encode(PROMPTS[15]).expect("a prompt");
-    assert!(tokens.len() > 16);
-    model.reset();
-    let single: Vec<Vec<f32>> = tokens
-        .iter()
-        .enumerate()
-        .map(|(past, token)| model.forward(past, &[*token]).expect("it runs"))
-        .collect();
-    // Programs for more tokens than these may cut k into other pieces, and sums of other pieces round differently.
-    for length in [2, 5, 7, 8] {
-        model.reset();
-        for past in (0..tokens.len()).step_by(length) {
-            let run = &tokens[past..tokens.len().min(past + length)];
-            let rows = model.verify(past, run).expect("it runs");
-            let vocabulary = rows.len() / run.len();
-            for (index, row) in rows.chunks_exact(vocabulary).enumerate() {
-                let differs =
-                    row.iter().zip(&single[past + index]).filter(|(a, b)| a.to_bits() != b.to_bits());
-                assert_eq!(differs.count(), 0, "{length} at a time, token {}: logits differ", past + index);
+    let text = PROMPTS.join(" ");
+    let tokens = &codec().encode(&text).expect("a prompt")[..100];
+    let check = |name: &str, model: &mut ArtifactModel, lengths: &[usize]| {
+        let single = single_rows(model, tokens);
+        for &length in lengths {
+            let found = first_difference(model, tokens, &single, length);
+            assert_eq!(found, None, "{name}: {length} at a time, logits of this token differ");
+        }
+    };
+    let mut usual = story(&session, "story-3m", &[]);
+    check("story-3m", &mut usual, &[5, 8, 32]);
+    // Programs of other lengths agree with these too.
+    let single = single_rows(&mut usual, tokens);
+    let mut others = story(&session, "story-3m", &[3, 8, 24]);
+    for length in [1, 8, 24] {
+        assert_eq!(first_difference(&mut others, tokens, &single, length), None, "{length} at a time");
+    }
+    // What is kept and multiplied in fewer bits depends on positions alone.
+    for (kv_cache, preset) in [
+        (None, "w4a8_g128"),
+        (Some(KvCache::F16), "w8a8"),
+        (Some(KvCache::Kv8), "int4"),
+        (Some(KvCache::Kv4), "mixed"),
+    ] {
+        let quantize =
+            QuantizeOptions { preset: preset.into(), allows_fallback: true, ..QuantizeOptions::default() };
+        let options = CompileOptions { kv_cache, quantize: Some(quantize), ..CompileOptions::default() };
+        let mut model = compiled(&session, &tests_folder().join("models/story-draft"), options);
+        check(&format!("{kv_cache:?} {preset}"), &mut model, &[7, 32]);
+    }
+}
+
+/// Exports of language models that take token ids: several families, exporters and quantisers.
+fn language_models() -> Vec<PathBuf> {
+    let families = ["llama", "qwen2_5", "phi3", "mistral", "gemma2", "smollm2"];
+    let name =
+        |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut all: Vec<PathBuf> = own_cases();
+    all.extend(
+        shared_cases().into_iter().filter(|path| !own_cases().iter().any(|own| name(own) == name(path))),
+    );
+    all.retain(|path| {
+        families.iter().any(|family| name(path).contains(family)) && !name(path).contains("noembed")
+    });
+    all
+}
+
+/// Whose keys are rounded between the cache and its attention: the cache stays as it is, with a warning.
+const ROUNDS_ITS_CACHE: &[&str] = &["-qdq-a16w8", "-qdq-i8", "-qdq-u8u8", "-qop-u8i8"];
+/// Whose activations get one scale for all tokens of a run: what a token gives depends on the others.
+const SCALES_BY_RUN: &[&str] = &["-dyn-i8"];
+
+#[test]
+fn every_language_model_keeps_its_cache_in_any_format_and_chunks() {
+    let session = Session::new();
+    let tokens: Vec<u32> = (0..90u32).map(|at| 1 + at * at * 7 % 50).collect();
+    let mut faults = Vec::new();
+    for path in language_models() {
+        let mut plain: Option<Vec<Vec<f32>>> = None;
+        for (kv_cache, tolerance) in [(None, 0.0), (Some(KvCache::Kv8), 0.05), (Some(KvCache::Kv4), 0.5)] {
+            let name = format!("{} {kv_cache:?}", path.display());
+            let options = CompileOptions { kv_cache, ..CompileOptions::default() };
+            let mut model = compiled(&session, &path.join("model.onnx"), options);
+            let states = &model.session().programs()[0].states;
+            let is_kept_small = states.iter().any(|state| state.input.name.ends_with(".scale"));
+            let is = |names: &[&str]| names.iter().any(|one| path.to_string_lossy().ends_with(one));
+            if is_kept_small != (kv_cache.is_some() && !is(ROUNDS_ITS_CACHE)) {
+                faults.push(format!("{name}: the cache is not kept so"));
+            }
+            let single = single_rows(&mut model, &tokens);
+            let difference = first_difference(&mut model, &tokens, &single, 32);
+            if let Some(at) = difference.filter(|_| !is(SCALES_BY_RUN)) {
+                faults.push(format!("{name}: logits after token {at} differ in a run of 32"));
+            }
+            let plain = plain.get_or_insert_with(|| single.clone());
+            let spread = plain.iter().flatten().fold(0f32, |most, logit| most.max(logit.abs()));
+            let pairs = single.iter().flatten().zip(plain.iter().flatten());
+            let most = pairs.fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+            println!("{name}: off by {:.4} of {spread:.2}", most);
+            if !(most <= tolerance * spread) {
+                faults.push(format!("{name}: logits are off by {most} of {spread}"));
             }
         }
     }
+    assert!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
 }
 
 fn greedy(
@@ -105,9 +202,9 @@ fn greedy(
 #[test]
 fn speculative_greedy_is_plain_greedy_on_twenty_prompts() {
     let session = Session::new();
-    let mut model = story(&session, "story-3m", &[1, 8, 32]);
-    let mut draft = DraftModel::new(story(&session, "story-draft", &[1, 32]));
-    let mut own = DraftModel::new(story(&session, "story-3m", &[1, 32]));
+    let mut model = story(&session, "story-3m", &[]);
+    let mut draft = DraftModel::new(story(&session, "story-draft", &[]));
+    let mut own = DraftModel::new(story(&session, "story-3m", &[]));
     let codec = codec();
     let mut totals = [Statistics::default(); 3];
     for (index, prompt) in PROMPTS.iter().enumerate() {

@@ -73,13 +73,23 @@ const VECTOR_PASSES: &[(&OpDef, u64)] = &[
     (&core::GELU, 8),
     (&core::POW, 10),
     (&core::MATH, 10),
-    (&core::GLU, 8),
     (&core::DIV, 4),
     (&core::SOFTMAX, 8),
     (&core::RMS_NORM, 4),
     (&core::LAYER_NORM, 6),
     (&core::ROPE, 4),
 ];
+
+/// Vector passes for the activation in an op's attributes: those of the op that it stands for, apart or not.
+fn activation_passes(query: &CostQuery) -> u64 {
+    match query.attributes.get("activation").and_then(|value| value.as_str()) {
+        None | Some("none") => 0,
+        Some(name) => {
+            let stands_for = |row: &&(&OpDef, u64)| name.starts_with(row.0.short_name());
+            VECTOR_PASSES.iter().find(stands_for).map_or(1, |row| row.1)
+        }
+    }
+}
 
 impl MachineCost {
     fn macs(&self, query: &CostQuery) -> (u64, Element, Element) {
@@ -137,23 +147,23 @@ impl CostModel for MachineCost {
             // A movement is no kernel of its own: transfers with strides do it, at a smaller start-up.
             return picoseconds(launch / 4 + dma);
         }
-        let compute = if MATRIX_OPS.contains(&query.def) {
+        let lanes = machine.vector_lanes.max(1);
+        let (compute, after) = if MATRIX_OPS.contains(&query.def) {
             let (macs, activation, weight) = self.macs(query);
             let product = match machine.macs_per_cycle(activation, weight) {
                 Some(rate) => macs / rate.max(1),
-                None => macs / machine.vector_lanes.max(1),
+                None => macs / lanes,
             };
-            // The activation runs on the vector engine beside the product, and costs what it costs apart.
-            let activation = query.attributes.get("activation").and_then(|value| value.as_str());
-            let passes = if activation.is_some_and(|name| name != "none") { 8 } else { 0 };
-            product + passes * result / machine.vector_lanes.max(1)
+            // The activation comes after the product and costs what it costs apart, so that which form is best does not depend on how many
+            // rows hide behind the weights' transfer: programs of all chunk lengths round at the same places.
+            (product, activation_passes(query) * result / lanes)
         } else {
-            let passes = VECTOR_PASSES.iter().find(|row| row.0 == query.def).map_or(1, |row| row.1);
+            let own = VECTOR_PASSES.iter().find(|row| row.0 == query.def).map_or(1, |row| row.1);
             let width = query.operands.iter().flatten().filter_map(|ty| ty.as_tensor()).map(elements).max();
-            passes * result.max(width.unwrap_or(0)) / machine.vector_lanes.max(1)
+            ((own + activation_passes(query)) * result.max(width.unwrap_or(0)) / lanes, 0)
         };
         // Of a product and a linear that do the same, the linear is wanted: it is the form that takes in bias and activation.
         let form = u64::from(query.def == &core::MATMUL);
-        picoseconds(launch + form + dma.max(compute))
+        picoseconds(launch + form + dma.max(compute) + after)
     }
 }

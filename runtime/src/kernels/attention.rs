@@ -4,8 +4,7 @@
 //! same as over all keys at once, up to rounding.
 
 use super::lanes::{float_run, load, store};
-use super::matmul::dot;
-use super::reduce::sum_lanes;
+use super::reduce::{dot, sum_lanes};
 use super::walk::for_each_index;
 use super::wide::widest;
 use super::{Fault, require, same};
@@ -14,8 +13,8 @@ use crate::functions::KeyPart;
 use crate::memory::{Destination, Source, Workspace};
 use crate::view::RANK_MAX;
 
-/// Keys per block.
-const KEYS: usize = 64;
+/// Keys per block, from the tile's first key on: tiles that begin at multiples of it give the same bits as one tile of all keys.
+pub const KEYS: usize = 64;
 
 /// Constants of one step.
 #[derive(Clone, Copy, Debug)]

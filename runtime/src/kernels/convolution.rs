@@ -136,7 +136,8 @@ fn convolution_rows<L: Lane>(
     let channels_in = kernel.dims[1];
     let [n_max, o_max, d_max, h_max, _] = to.dims;
     for_each_of([n_max, o_max, d_max, h_max], |[n, o, d, h]| {
-        total.fill(L::default());
+        let (place, step) = (to.offset([n, o, d, h, 0]), to.strides[4]);
+        begin_row(destination, place, step, total, accumulate);
         let first_channel = o / channels_out.max(1) * channels_in;
         for_each_of([channels_in, kernel.dims[2], kernel.dims[3], kernel.dims[4]], |[c, kd, kh, kw]| {
             let at = |axis: usize, out: usize, k: usize| {
@@ -152,33 +153,31 @@ fn convolution_rows<L: Lane>(
                 return;
             }
             let column = (first as i64 * window.strides[2] + shift) as usize;
-            let place = from.offset([n, first_channel + c, z as usize, y as usize, column]);
+            let source = from.offset([n, first_channel + c, z as usize, y as usize, column]);
             let row = &mut row[..last - first];
-            load(x, place, from.strides[4] * window.strides[2], row);
+            load(x, source, from.strides[4] * window.strides[2], row);
             let mut factor = [L::default()];
             load(w, kernel.offset([o, c, kd, kh, kw]), 1, &mut factor);
             for (sum, &lane) in total[first..last].iter_mut().zip(&*row) {
                 *sum = sum.add(factor[0].multiply(lane));
             }
         });
-        write_row(destination, to.offset([n, o, d, h, 0]), to.strides[4], total, row, accumulate);
+        store(destination, place, step, total);
     });
 }
 
-/// Stores a finished row, adding what is there when accumulating (`room` is overwritten).
-fn write_row<L: Lane>(
-    destination: &mut Destination<'_>,
+/// Where the sums of a row begin: at what is there when accumulating, else at 0.
+fn begin_row<L: Lane>(
+    destination: &Destination<'_>,
     place: i64,
     step: i64,
     total: &mut [L],
-    room: &mut [L],
     accumulate: bool,
 ) {
-    if accumulate {
-        load(&destination.as_source(), place, step, room);
-        total.iter_mut().zip(&*room).for_each(|(sum, &old)| *sum = old.add(*sum));
+    match accumulate {
+        true => load(&destination.as_source(), place, step, total),
+        false => total.fill(L::default()),
     }
-    store(destination, place, step, total);
 }
 
 /// Every index of four nested loops.
@@ -223,11 +222,9 @@ pub fn conv_transpose(
     require(kind == LaneKind::F32 || kind == LaneKind::F64, "conv_transpose needs floats")?;
     let width = destination.last_dim();
     if kind == LaneKind::F32 {
-        let (row, total) = workspace.two::<f32, f32>(width, width)?;
-        transpose_rows(destination, x, w, &window, accumulate, row, total);
+        transpose_rows(destination, x, w, &window, accumulate, workspace.lanes::<f32>(width)?);
     } else {
-        let (row, total) = workspace.two::<f64, f64>(width, width)?;
-        transpose_rows(destination, x, w, &window, accumulate, row, total);
+        transpose_rows(destination, x, w, &window, accumulate, workspace.lanes::<f64>(width)?);
     }
     Ok(())
 }
@@ -238,7 +235,6 @@ fn transpose_rows<L: Lane>(
     w: &Source<'_>,
     window: &Window3,
     accumulate: bool,
-    row: &mut [L],
     total: &mut [L],
 ) {
     let to = Spatial::new(destination.dims(), destination.strides());
@@ -254,7 +250,8 @@ fn transpose_rows<L: Lane>(
             .then_some(index as usize)
     };
     for_each_of([n_max, o_max, d_max, h_max], |[n, o, d, h]| {
-        total.fill(L::default());
+        let (place, step) = (to.offset([n, o, d, h, 0]), to.strides[4]);
+        begin_row(destination, place, step, total, accumulate);
         let first_channel = o / group_out * group_in;
         for_each_of([group_in, kernel.dims[2], kernel.dims[3], kernel.dims[4]], |[c, kd, kh, kw]| {
             let (Some(z), Some(y)) = (source(0, d, kd, from.dims[2]), source(1, h, kh, from.dims[3])) else {
@@ -271,7 +268,7 @@ fn transpose_rows<L: Lane>(
                 }
             }
         });
-        write_row(destination, to.offset([n, o, d, h, 0]), to.strides[4], total, row, accumulate);
+        store(destination, place, step, total);
     });
 }
 

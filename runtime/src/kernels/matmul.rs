@@ -1,29 +1,33 @@
 //! Matrix products: blocked, with dequantisation of the right operand while it is packed.
 //!
-//! Work goes in blocks of 64 columns and 256 of k. A block of b is widened to lanes once (through its scale and
-//! zero point when it has them), then used by all rows. Two layouts: columns side by side when b's rows are contiguous, or
-//! rows of k when its columns are (`[n, k]` weights), so that loading is sequential either way. f32 rows that already lie
-//! right are used in place. The order of additions depends on extents and strides only, never on the machine.
+//! Every output is one chain of additions over ascending k, which begins at the destination's old value when it accumulates: how
+//! k is cut into commands, how the operands lie in memory and which machine computes changes no bit. Work goes in blocks of 64
+//! columns and 256 of k. A block of b is widened to lanes once (through its scale and zero point when it has them) as
+//! rows of columns, then used by all rows of a. f32 rows that already lie right are used in place. One loop nest serves all products; an
+//! [`Accumulation`] says what becomes of each piece of k.
 
 use super::lanes::{Lane, LaneKind, direct_run, lane_kind, load, store};
-use super::reduce::{WAYS, fold_lanes};
 use super::walk::for_each_index;
 use super::wide::widest;
 use super::{Fault, matmul_compressed, require, same};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Window, Workspace};
 use crate::view::RANK_MAX;
+use std::marker::PhantomData;
 
 /// Columns of the destination per block: 64 f32 are four cache lines.
 pub(super) const COLUMNS: usize = 64;
-/// k per block: a panel of 256 x 64 f32 is 64 KiB and stays in second-level cache.
-pub(super) const DEPTH: usize = 256;
+/// k per block: a panel of 256 x 64 f32 is 64 KiB and stays in second-level cache. Integers that are scaled afterwards are summed over so
+/// many rows at most.
+pub const DEPTH: usize = 256;
 /// Rows worked on together.
 pub(super) const ROWS: usize = 4;
 /// Rows per pass: bounds the accumulators to 128 x 64 lanes.
 pub(super) const ROWS_PER_PASS: usize = 128;
 /// Columns per strip: 4 x 16 f32 sums stay in registers.
 const STRIP: usize = 16;
+/// Runs of k that are turned into columns together: one vector of f32.
+const TURNED: usize = 8;
 
 /// An operand with what turns its storage into numbers: `(value - zero) * scale`, row `k` using row `k / block` of both.
 #[derive(Clone, Copy)]
@@ -62,13 +66,15 @@ pub fn matmul(
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
     if b.scale.is_some() && super::matmul_scaled::fits(destination.element(), a.element(), &b) {
-        return super::matmul_scaled::product(destination, a, b, accumulate, workspace);
+        return super::matmul_scaled::scaled(destination, a, b, accumulate, workspace);
     }
     let a = Quantized::plain(a);
     match lane_kind(&[destination.element(), a.values.element(), b.values.element()]) {
-        LaneKind::F32 => product::<f32>(destination, &a, &b, accumulate, workspace),
-        LaneKind::F64 => product::<f64>(destination, &a, &b, accumulate, workspace),
-        LaneKind::I64 | LaneKind::I128 => product::<i64>(destination, &a, &b, accumulate, workspace),
+        LaneKind::F32 => product(destination, &a, &b, accumulate, workspace, Chain::<f32>(PhantomData)),
+        LaneKind::F64 => product(destination, &a, &b, accumulate, workspace, Chain::<f64>(PhantomData)),
+        LaneKind::I64 | LaneKind::I128 => {
+            product(destination, &a, &b, accumulate, workspace, Chain::<i64>(PhantomData))
+        }
     }
 }
 
@@ -87,7 +93,7 @@ pub fn matmul_integer(
     require(destination.element() == Element::I32, "matmul_integer makes i32")?;
     let a = Quantized { zero: a_zero, block: 1, ..Quantized::plain(a) };
     let b = Quantized { zero: b_zero, block: 1, ..Quantized::plain(b) };
-    product::<i32>(destination, &a, &b, accumulate, workspace)
+    product(destination, &a, &b, accumulate, workspace, Chain::<i32>(PhantomData))
 }
 
 /// Extents of one matrix product.
@@ -169,29 +175,72 @@ pub(super) fn batches(
     })
 }
 
-fn product<L: Lane>(
+/// What becomes of the products of a piece of k.
+pub(super) trait Accumulation {
+    /// What is multiplied.
+    type Lane: Lane;
+    /// What sums over all of k are kept in.
+    type Sum: Lane;
+    /// Whether the scales of b are this one's business; else they are applied before products are made.
+    const SCALES: bool = false;
+    /// Rows of b from `start` on that make one piece: at least 1, at most [`DEPTH`].
+    fn piece(&self, start: usize, k: usize) -> usize;
+    /// A piece that begins at row and column `origin` comes next.
+    fn begin(&mut self, _b: (&Quantized<'_, '_>, Place), _origin: [usize; 2], _columns: usize) {}
+    /// `sums [rows][COLUMNS] += left [rows][DEPTH] * panel`, for at most [`ROWS`] rows.
+    fn add(
+        &mut self,
+        left: &[Self::Lane],
+        panel: &Panel<'_, Self::Lane>,
+        sums: &mut [Self::Sum],
+        columns: usize,
+        depth: usize,
+    );
+}
+
+/// Products go right into the sums.
+struct Chain<L>(PhantomData<L>);
+
+impl<L: Lane> Accumulation for Chain<L> {
+    type Lane = L;
+    type Sum = L;
+    fn piece(&self, start: usize, k: usize) -> usize {
+        DEPTH.min(k - start)
+    }
+    fn add(&mut self, left: &[L], panel: &Panel<'_, L>, sums: &mut [L], columns: usize, depth: usize) {
+        multiply(left, panel, sums, columns, depth);
+    }
+}
+
+/// `destination [.., m, n] (+)= a [.., m, k] * b [.., k, n]`, through an accumulation.
+pub(super) fn product<A: Accumulation>(
     destination: &mut Destination<'_>,
     a: &Quantized<'_, '_>,
     b: &Quantized<'_, '_>,
     accumulate: bool,
     workspace: &mut Workspace,
+    mut accumulation: A,
 ) -> Result<(), Fault> {
     let problem = check(destination, a, b)?;
-    let (panel, rest) = workspace.two::<L, L>(DEPTH * COLUMNS, ROWS_PER_PASS * COLUMNS + ROWS * DEPTH)?;
-    let (sums, left_rows) = rest.split_at_mut(ROWS_PER_PASS * COLUMNS);
+    let lanes = (DEPTH * COLUMNS, TURNED * DEPTH, ROWS * DEPTH);
+    let (lanes, sums) =
+        workspace.two::<A::Lane, A::Sum>(lanes.0 + lanes.1 + lanes.2, ROWS_PER_PASS * COLUMNS)?;
+    let (panel, rest) = lanes.split_at_mut(DEPTH * COLUMNS);
+    let (turned, left) = rest.split_at_mut(TURNED * DEPTH);
     let factors = [Factors::new(), Factors::new()];
-    let mut room = Room { panel, sums, left: left_rows, factors };
+    let mut room = Room { panel, turned, left, sums, factors };
     batches(&destination.window.clone(), a, b, |to, left, right| {
-        matrix(destination, to, (a, left), (b, right), &problem, accumulate, &mut room);
+        matrix(destination, to, (a, left), (b, right), &problem, accumulate, &mut room, &mut accumulation);
         Ok(())
     })
 }
 
-/// Buffers of one product: a block of b, sums of a pass, and a few rows of a.
-struct Room<'w, L> {
+/// Buffers of one product: a block of b, runs of it that are to be turned, a few rows of a, and sums of a pass.
+struct Room<'w, L, S> {
     panel: &'w mut [L],
-    sums: &'w mut [L],
+    turned: &'w mut [L],
     left: &'w mut [L],
+    sums: &'w mut [S],
     /// Scales and zero points read last, of a and of b.
     factors: [Factors<L>; 2],
 }
@@ -210,26 +259,38 @@ impl<L: Lane> Factors<L> {
     }
 }
 
-fn matrix<L: Lane>(
+#[allow(clippy::too_many_arguments, reason = "two operands, a destination, and where to work")]
+fn matrix<A: Accumulation>(
     destination: &mut Destination<'_>,
     to: i64,
     a: (&Quantized<'_, '_>, Place),
     b: (&Quantized<'_, '_>, Place),
     problem: &Problem,
     accumulate: bool,
-    room: &mut Room<'_, L>,
+    room: &mut Room<'_, A::Lane, A::Sum>,
+    accumulation: &mut A,
 ) {
     let rank = destination.rank();
     let (row_step, column_step) = (destination.strides()[rank - 2], destination.strides()[rank - 1]);
+    let packed = Quantized { scale: b.0.scale.filter(|_| !A::SCALES), ..*b.0 };
     for column in (0..problem.n).step_by(COLUMNS) {
         let columns = COLUMNS.min(problem.n - column);
         for first in (0..problem.m).step_by(ROWS_PER_PASS) {
             let rows = ROWS_PER_PASS.min(problem.m - first);
-            room.sums[..rows * COLUMNS].fill(L::default());
-            for start in (0..problem.k).step_by(DEPTH) {
-                let depth = DEPTH.min(problem.k - start);
+            let place = |row: usize| to + (first + row) as i64 * row_step + column as i64 * column_step;
+            room.sums[..rows * COLUMNS].fill(A::Sum::default());
+            if accumulate {
+                for (row, sums) in room.sums.chunks_exact_mut(COLUMNS).take(rows).enumerate() {
+                    load(&destination.as_source(), place(row), column_step, &mut sums[..columns]);
+                }
+            }
+            let mut start = 0;
+            while start < problem.k {
+                let depth = accumulation.piece(start, problem.k);
+                accumulation.begin(b, [start, column], columns);
                 let [a_factors, b_factors] = &mut room.factors;
-                let panel = pack(b, [start, column], [depth, columns], room.panel, b_factors);
+                let lanes = (&mut *room.panel, &mut *room.turned);
+                let panel = pack((&packed, b.1), [start, column], [depth, columns], lanes, b_factors);
                 for row in (first..first + rows).step_by(ROWS) {
                     let count = ROWS.min(first + rows - row);
                     for index in 0..count {
@@ -237,28 +298,21 @@ fn matrix<L: Lane>(
                         pack_run(a, [row + index, start], depth, false, lanes, a_factors);
                     }
                     let sums = &mut room.sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
-                    multiply(room.left, &panel, sums, columns, depth);
+                    accumulation.add(room.left, &panel, sums, columns, depth);
                 }
+                start += depth;
             }
-            for row in 0..rows {
-                let place = to + (first + row) as i64 * row_step + column as i64 * column_step;
-                let sums = &mut room.sums[row * COLUMNS..row * COLUMNS + columns];
-                if accumulate {
-                    let mut old = [L::default(); COLUMNS];
-                    load(&destination.as_source(), place, column_step, &mut old[..columns]);
-                    sums.iter_mut().zip(&old).for_each(|(sum, &old)| *sum = old.add(*sum));
-                }
-                store(destination, place, column_step, sums);
+            for (row, sums) in room.sums.chunks_exact(COLUMNS).take(rows).enumerate() {
+                store(destination, place(row), column_step, &sums[..columns]);
             }
         }
     }
 }
 
-/// A block of b in lanes: rows of k (`by_k`: one run per column), or runs of columns (one per k), `stride` lanes apart.
+/// A block of b in lanes: rows of columns, `stride` lanes apart.
 pub(super) struct Panel<'p, L> {
     lanes: &'p [L],
     stride: usize,
-    by_k: bool,
 }
 
 /// `sums [rows][COLUMNS] += left [rows][DEPTH] * panel`.
@@ -269,35 +323,31 @@ pub(super) fn multiply<L: Lane>(
     columns: usize,
     depth: usize,
 ) {
-    let &Panel { lanes, stride, by_k } = panel;
+    let &Panel { lanes, stride } = panel;
     let mut groups = sums.chunks_exact_mut(ROWS * COLUMNS);
     let mut row = 0;
     for sums in &mut groups {
-        let left = &left[row * DEPTH..];
-        if by_k {
-            dot_block::<L, ROWS>(left, lanes, stride, sums, columns, depth);
-        } else {
-            outer_block::<L, ROWS>(left, lanes, stride, sums, columns, depth);
-        }
+        outer_block::<L, ROWS, STRIP>(&left[row * DEPTH..], lanes, stride, sums, columns, depth);
         row += ROWS;
     }
     for sums in groups.into_remainder().chunks_exact_mut(COLUMNS) {
+        // A chain waits for each of its additions: one row alone needs many columns side by side.
         let left = &left[row * DEPTH..];
-        if by_k {
-            dot_block::<L, 1>(left, lanes, stride, sums, columns, depth);
-        } else {
-            outer_block::<L, 1>(left, lanes, stride, sums, columns, depth);
+        match columns {
+            COLUMNS => outer_block::<L, 1, COLUMNS>(left, lanes, stride, sums, columns, depth),
+            _ => outer_block::<L, 1, STRIP>(left, lanes, stride, sums, columns, depth),
         }
         row += 1;
     }
 }
 
-/// A block of an operand from `origin` as lanes: in place when it is stored as lanes, else widened into `room`.
+/// A block of an operand from `origin` as lanes: in place when it is stored as lanes, else widened into `room` (the panel, and
+/// space for runs that must be turned).
 pub(super) fn pack<'p, L: Lane>(
     b: (&'p Quantized<'_, '_>, Place),
     origin: [usize; 2],
     extents: [usize; 2],
-    room: &'p mut [L],
+    (room, turned): (&'p mut [L], &mut [L]),
     factors: &mut Factors<L>,
 ) -> Panel<'p, L> {
     // Another block of columns has other factors.
@@ -305,29 +355,47 @@ pub(super) fn pack<'p, L: Lane>(
     let source = b.0.values;
     let rank = source.rank();
     let [down, across] = [source.strides()[rank - 2], source.strides()[rank - 1]];
-    // Contiguous along k and not along columns: rows of k and dot products.
+    // Contiguous along k and not along columns: read so, and turned.
     let by_k = down == 1 && across != 1 && extents[0] > 1;
     let (apart, along, runs) =
         if by_k { (across, extents[0], extents[1]) } else { (down, extents[1], extents[0]) };
-    let is_plain = b.0.is_plain() && apart >= along as i64 && (by_k || across == 1);
+    let is_plain = b.0.is_plain() && apart >= along as i64;
+    let lanes_in_place = |run: usize, count: usize| {
+        if !is_plain {
+            return None;
+        }
+        let [row, column] = if by_k { [0, run] } else { [run, 0] };
+        let offset = b.1.values + (origin[0] + row) as i64 * down + (origin[1] + column) as i64 * across;
+        direct_run(source, offset, (count - 1) * apart as usize + along)
+    };
+    if by_k {
+        for first in (0..runs).step_by(TURNED) {
+            let count = TURNED.min(runs - first);
+            if let Some(lanes) = lanes_in_place(first, count) {
+                turn(lanes, apart as usize, count, along, &mut room[first..]);
+                continue;
+            }
+            for run in 0..count {
+                let place = [origin[0], origin[1] + first + run];
+                pack_run(b, place, along, true, &mut turned[run * DEPTH..][..along], factors);
+            }
+            turn(turned, DEPTH, count, along, &mut room[first..]);
+        }
+        return Panel { lanes: room, stride: COLUMNS };
+    }
     // Runs of columns are used in whole strips.
-    if is_plain && (by_k || along.is_multiple_of(STRIP)) {
-        let offset = b.1.values + origin[0] as i64 * down + origin[1] as i64 * across;
-        let stride = apart as usize;
-        if let Some(lanes) = direct_run(source, offset, (runs - 1) * stride + along) {
-            return Panel { lanes, stride, by_k };
-        }
+    if across == 1
+        && along.is_multiple_of(STRIP)
+        && let Some(lanes) = lanes_in_place(0, runs)
+    {
+        return Panel { lanes, stride: apart as usize };
     }
-    let stride = if by_k { DEPTH } else { COLUMNS };
     for run in 0..runs {
-        let lanes = &mut room[run * stride..(run + 1) * stride];
-        let place = if by_k { [origin[0], origin[1] + run] } else { [origin[0] + run, origin[1]] };
-        pack_run(b, place, along, by_k, &mut lanes[..along], factors);
-        if !by_k {
-            lanes[along..].fill(L::default());
-        }
+        let lanes = &mut room[run * COLUMNS..(run + 1) * COLUMNS];
+        pack_run(b, [origin[0] + run, origin[1]], along, false, &mut lanes[..along], factors);
+        lanes[along..].fill(L::default());
     }
-    Panel { lanes: room, stride, by_k }
+    Panel { lanes: room, stride: COLUMNS }
 }
 
 /// Widens one run of an operand, along its rows' dimension (`down`) or along its columns'.
@@ -391,14 +459,30 @@ pub(super) fn pack_run<L: Lane>(
 }
 
 widest! {
-    /// `sums [R][COLUMNS] += left [R][DEPTH] * panel [k][stride]`, each sum over ascending k.
-    fn outer_block[L: Lane, const R: usize][L, R](
+    /// Writes `count` runs of k (at most [`TURNED`]) from `runs [run][stride]` as columns of `to [k][COLUMNS]`; zeros up to [`TURNED`].
+    fn turn[L: Lane][L](runs: &[L], stride: usize, count: usize, depth: usize, to: &mut [L]) {
+        // The last run again where there are fewer: its columns are not used.
+        let runs: [&[L]; TURNED] =
+            std::array::from_fn(|column| &runs[column.min(count - 1) * stride..][..depth]);
+        for (k, to) in to.chunks_mut(COLUMNS).take(depth).enumerate() {
+            let lanes: [L; TURNED] = std::array::from_fn(|column| runs[column][k]);
+            to[..TURNED].copy_from_slice(&lanes);
+        }
+    }
+}
+
+widest! {
+    /// `sums [R][COLUMNS] += left [R][DEPTH] * panel [k][stride]`, each sum over ascending k, `W` columns at a time.
+    fn outer_block[L: Lane, const R: usize, const W: usize][L, R, W](
         left: &[L], panel: &[L], stride: usize, sums: &mut [L], columns: usize, depth: usize,
     ) {
-        for strip in (0..columns).step_by(STRIP) {
-            let mut total = [[L::default(); STRIP]; R];
+        for strip in (0..columns).step_by(W) {
+            let mut total = [[L::default(); W]; R];
+            for (row, total) in total.iter_mut().enumerate() {
+                total.copy_from_slice(&sums[row * COLUMNS + strip..][..W]);
+            }
             for k in 0..depth {
-                let row = &panel[k * stride + strip..][..STRIP];
+                let row = &panel[k * stride + strip..][..W];
                 for (index, total) in total.iter_mut().enumerate() {
                     let factor = left[index * DEPTH + k];
                     for (sum, &lane) in total.iter_mut().zip(row) {
@@ -407,43 +491,10 @@ widest! {
                 }
             }
             for (row, total) in total.iter().enumerate() {
-                let sums = &mut sums[row * COLUMNS + strip..][..STRIP];
-                sums.iter_mut().zip(total).for_each(|(sum, &part)| *sum = sum.add(part));
+                sums[row * COLUMNS + strip..][..W].copy_from_slice(total);
             }
         }
     }
-}
-
-widest! {
-    /// `sums [R][COLUMNS] += left [R][DEPTH] * panel [column][stride]`, each a [`dot`].
-    fn dot_block[L: Lane, const R: usize][L, R](
-        left: &[L], panel: &[L], stride: usize, sums: &mut [L], columns: usize, depth: usize,
-    ) {
-        for column in 0..columns {
-            let run = &panel[column * stride..][..depth];
-            for row in 0..R {
-                let sum = &mut sums[row * COLUMNS + column];
-                *sum = sum.add(dot(&left[row * DEPTH..][..depth], run));
-            }
-        }
-    }
-}
-
-/// Dot product in [`WAYS`] interleaved partial sums.
-#[inline(always)]
-pub(crate) fn dot<L: Lane>(a: &[L], b: &[L]) -> L {
-    let mut partial = [L::default(); WAYS];
-    let (left, right) = (a.chunks_exact(WAYS), b.chunks_exact(WAYS));
-    let rest = left.remainder().iter().zip(right.remainder());
-    for (a, b) in left.zip(right) {
-        for ((sum, &a), &b) in partial.iter_mut().zip(a).zip(b) {
-            *sum = sum.add(a.multiply(b));
-        }
-    }
-    for (sum, (&a, &b)) in partial.iter_mut().zip(rest) {
-        *sum = sum.add(a.multiply(b));
-    }
-    fold_lanes(partial)
 }
 
 #[cfg(test)]
@@ -496,6 +547,42 @@ mod tests {
                 let doubled: Vec<f64> = expected.iter().map(|x| 2.0 * x).collect();
                 assert_close(&read(&out.source()), &doubled, 2.0 * tolerance);
             }
+        }
+    }
+
+    #[test]
+    fn every_sum_is_one_chain_however_k_is_cut_and_b_is_stored() {
+        let mut workspace = Workspace::default();
+        let (m, n, k) = (6, 83, 700);
+        let (a, b) = (random(Element::F32, &[m, k], 1), random(Element::F32, &[k, n], 2));
+        let (left, right) = (read(&a.source()), read(&b.source()));
+        let chain = |at: usize| {
+            let products =
+                (0..k).map(|inner| left[at / n * k + inner] as f32 * right[inner * n + at % n] as f32);
+            f64::from(products.fold(0.5f32, |sum, product| sum + product))
+        };
+        let expected: Vec<f64> = (0..m * n).map(chain).collect();
+        for (cuts, is_turned) in [&[700][..], &[256, 444], &[1, 15, 300, 384], &[513, 187]]
+            .iter()
+            .flat_map(|cuts| [(cuts, false), (cuts, true)])
+        {
+            let mut out = values(Element::F32, &[m, n], &vec![0.5; m * n]);
+            let mut start = 0;
+            for &depth in *cuts {
+                let part = |rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f64| {
+                    let numbers = (0..rows * columns).map(|at| value(at / columns, at % columns));
+                    values(Element::F32, &[rows, columns], &numbers.collect::<Vec<_>>())
+                };
+                let a = part(m, depth, &|row, inner| left[row * k + start + inner]);
+                let b = match is_turned {
+                    true => part(n, depth, &|column, inner| right[(start + inner) * n + column]),
+                    false => part(depth, n, &|inner, column| right[(start + inner) * n + column]),
+                };
+                let b = if is_turned { transposed(&b) } else { b.source() };
+                matmul(&mut out.destination(), &a.source(), plain(&b), true, &mut workspace).expect("fits");
+                start += depth;
+            }
+            assert_eq!(read(&out.source()), expected, "{cuts:?} {is_turned}");
         }
     }
 

@@ -4,15 +4,12 @@
 //! pieces of that length, each scaled. The order of additions depends on extents and strides only.
 
 use super::Fault;
-use super::lanes::{load, store};
-use super::matmul::{
-    COLUMNS, DEPTH, Factors, Place, Problem, Quantized, ROWS, ROWS_PER_PASS, batches, check, multiply, pack,
-    pack_run,
-};
+use super::lanes::load;
+use super::matmul::{Accumulation, COLUMNS, DEPTH, Panel, Place, Quantized, ROWS, multiply, product};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Workspace};
 
-/// Whether [`product`] takes operands of these elements. Codes are no numbers: a codebook makes floats of them.
+/// Whether [`scaled`] takes operands of these elements. Codes are no numbers: a codebook makes floats of them.
 pub(super) fn fits(destination: Element, a: Element, b: &Quantized<'_, '_>) -> bool {
     let is_byte = |element: Element| element.is_integer() && element.bits() <= 8;
     let is_integer = is_byte(a) && is_byte(b.values.element()) && b.codebook.is_none();
@@ -20,7 +17,7 @@ pub(super) fn fits(destination: Element, a: Element, b: &Quantized<'_, '_>) -> b
 }
 
 /// `destination [.., m, n] (+)= a [.., m, k] * (b - zero) [.., k, n] * scale`.
-pub(super) fn product(
+pub(super) fn scaled(
     destination: &mut Destination<'_>,
     a: &Source<'_>,
     b: Quantized<'_, '_>,
@@ -28,105 +25,50 @@ pub(super) fn product(
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
     let a = Quantized::plain(a);
-    let problem = check(destination, &a, &b)?;
-    let room = workspace.two::<i32, f32>(
-        DEPTH * COLUMNS + ROWS_PER_PASS * COLUMNS + ROWS * DEPTH,
-        ROWS_PER_PASS * COLUMNS + COLUMNS,
-    )?;
-    let (integers, floats) = room;
-    let (panel, rest) = integers.split_at_mut(DEPTH * COLUMNS);
-    let (sums, left) = rest.split_at_mut(ROWS_PER_PASS * COLUMNS);
-    let (totals, scales) = floats.split_at_mut(ROWS_PER_PASS * COLUMNS);
-    let factors = [Factors::new(), Factors::new()];
-    let mut room = Room { panel, sums, left, totals, scales, factors };
-    batches(&destination.window.clone(), &a, &b, |to, left, right| {
-        matrix(destination, to, (&a, left), (&b, right), &problem, accumulate, &mut room);
-        Ok(())
-    })
+    let scaled = Scaled { block: b.block, scales: [0.0; COLUMNS], sums: [0; ROWS * COLUMNS] };
+    product(destination, &a, &b, accumulate, workspace, scaled)
 }
 
-/// Buffers: a piece of b, its integer sums, a few rows of a, the scaled sums, and one row of scales.
-struct Room<'w> {
-    panel: &'w mut [i32],
-    sums: &'w mut [i32],
-    left: &'w mut [i32],
-    totals: &'w mut [f32],
-    scales: &'w mut [f32],
-    /// Zero points read last, of a and of b.
-    factors: [Factors<i32>; 2],
+/// Sums a piece in int32 (zero points are subtracted while b is packed), then scales it.
+struct Scaled {
+    block: usize,
+    scales: [f32; COLUMNS],
+    sums: [i32; ROWS * COLUMNS],
 }
 
-fn matrix(
-    destination: &mut Destination<'_>,
-    to: i64,
-    a: (&Quantized<'_, '_>, Place),
-    b: (&Quantized<'_, '_>, Place),
-    problem: &Problem,
-    accumulate: bool,
-    room: &mut Room<'_>,
-) {
-    let rank = destination.rank();
-    let (row_step, column_step) = (destination.strides()[rank - 2], destination.strides()[rank - 1]);
-    // Zero points are subtracted while b is packed; scales come behind.
-    let unscaled = Quantized { scale: None, ..*b.0 };
-    for column in (0..problem.n).step_by(COLUMNS) {
-        let columns = COLUMNS.min(problem.n - column);
-        for first in (0..problem.m).step_by(ROWS_PER_PASS) {
-            let rows = ROWS_PER_PASS.min(problem.m - first);
-            room.totals[..rows * COLUMNS].fill(0.0);
-            let mut start = 0;
-            while start < problem.k {
-                let depth = piece(b.0.block, start, problem.k);
-                room.sums[..rows * COLUMNS].fill(0);
-                let [a_factors, b_factors] = &mut room.factors;
-                let panel = pack((&unscaled, b.1), [start, column], [depth, columns], room.panel, b_factors);
-                for row in (first..first + rows).step_by(ROWS) {
-                    let count = ROWS.min(first + rows - row);
-                    for index in 0..count {
-                        let lanes = &mut room.left[index * DEPTH..index * DEPTH + depth];
-                        pack_run(a, [row + index, start], depth, false, lanes, a_factors);
-                    }
-                    let sums = &mut room.sums[(row - first) * COLUMNS..(row - first + count) * COLUMNS];
-                    multiply(room.left, &panel, sums, columns, depth);
-                }
-                read_scales(b, start, column, &mut room.scales[..columns]);
-                let pairs = room.totals.chunks_exact_mut(COLUMNS).zip(room.sums.chunks_exact(COLUMNS));
-                for (totals, sums) in pairs.take(rows) {
-                    for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(&room.scales[..columns]) {
-                        *total += *sum as f32 * scale;
-                    }
-                }
-                start += depth;
-            }
-            for row in 0..rows {
-                let place = to + (first + row) as i64 * row_step + column as i64 * column_step;
-                let totals = &mut room.totals[row * COLUMNS..row * COLUMNS + columns];
-                if accumulate {
-                    let mut old = [0f32; COLUMNS];
-                    load(&destination.as_source(), place, column_step, &mut old[..columns]);
-                    totals.iter_mut().zip(&old).for_each(|(total, old)| *total += old);
-                }
-                store(destination, place, column_step, totals);
+impl Accumulation for Scaled {
+    type Lane = i32;
+    type Sum = f32;
+    const SCALES: bool = true;
+
+    /// Rows that share a scale and fit the panel.
+    fn piece(&self, start: usize, k: usize) -> usize {
+        let end = match self.block {
+            0 => k,
+            block => ((start / block + 1) * block).min(k),
+        };
+        DEPTH.min(end - start)
+    }
+
+    fn begin(&mut self, (b, place): (&Quantized<'_, '_>, Place), [row, column]: [usize; 2], columns: usize) {
+        let scales = &mut self.scales[..columns];
+        let Some(source) = b.scale else { return scales.fill(1.0) };
+        let rank = source.rank();
+        let block = row.checked_div(self.block).unwrap_or(0);
+        let [down, across] = [source.strides()[rank - 2], source.strides()[rank - 1]];
+        load(source, place.scale + block as i64 * down + column as i64 * across, across, scales);
+    }
+
+    fn add(&mut self, left: &[i32], panel: &Panel<'_, i32>, sums: &mut [f32], columns: usize, depth: usize) {
+        let products = &mut self.sums[..sums.len()];
+        products.fill(0);
+        multiply(left, panel, products, columns, depth);
+        for (sums, products) in sums.chunks_exact_mut(COLUMNS).zip(products.chunks_exact(COLUMNS)) {
+            for ((sum, product), scale) in sums.iter_mut().zip(products).zip(&self.scales[..columns]) {
+                *sum += *product as f32 * scale;
             }
         }
     }
-}
-
-/// Rows of b from `start` on that share a scale and fit the panel.
-fn piece(block: usize, start: usize, k: usize) -> usize {
-    let end = match block {
-        0 => k,
-        block => ((start / block + 1) * block).min(k),
-    };
-    DEPTH.min(end - start)
-}
-
-fn read_scales((b, place): (&Quantized<'_, '_>, Place), row: usize, column: usize, scales: &mut [f32]) {
-    let Some(source) = b.scale else { return scales.fill(1.0) };
-    let rank = source.rank();
-    let block = row.checked_div(b.block).unwrap_or(0);
-    let [down, across] = [source.strides()[rank - 2], source.strides()[rank - 1]];
-    load(source, place.scale + block as i64 * down + column as i64 * across, across, scales);
 }
 
 #[cfg(test)]

@@ -20,6 +20,23 @@ pub(crate) fn fold_lanes<L: Lane>(partial: [L; WAYS]) -> L {
     two[0].add(two[1])
 }
 
+/// Dot product in [`WAYS`] interleaved partial sums.
+#[inline(always)]
+pub(crate) fn dot<L: Lane>(a: &[L], b: &[L]) -> L {
+    let mut partial = [L::default(); WAYS];
+    let (left, right) = (a.chunks_exact(WAYS), b.chunks_exact(WAYS));
+    let rest = left.remainder().iter().zip(right.remainder());
+    for (a, b) in left.zip(right) {
+        for ((sum, &a), &b) in partial.iter_mut().zip(a).zip(b) {
+            *sum = sum.add(a.multiply(b));
+        }
+    }
+    for (sum, (&a, &b)) in partial.iter_mut().zip(rest) {
+        *sum = sum.add(a.multiply(b));
+    }
+    fold_lanes(partial)
+}
+
 /// Sum of a row in [`WAYS`] interleaved partial sums.
 pub(crate) fn sum_lanes<L: Lane>(lanes: &[L]) -> L {
     let mut partial = [L::default(); WAYS];

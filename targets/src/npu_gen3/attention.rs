@@ -19,6 +19,7 @@ use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
+use tilewright_runtime::kernels::attention::KEYS;
 
 /// Rows of this file.
 pub static LOWERINGS: &[Lowering] = &[
@@ -168,7 +169,8 @@ fn problem(
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
         Axis::with_tile("key head", maximum(&loads[1].view.dims[1])?, 1),
         Axis::new("query", maximum(&q.dims[2])?, 1),
-        Axis::new("key", keys, 16),
+        // Whole steps of the kernel: programs with other tiles round alike.
+        Axis::new("key", keys, KEYS as u64),
     ];
     Ok(Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 })
 }

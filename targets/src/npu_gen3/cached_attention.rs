@@ -20,6 +20,7 @@ use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
+use tilewright_runtime::kernels::attention::KEYS;
 
 /// Rows of this file.
 pub static LOWERINGS: &[Lowering] = &[
@@ -239,7 +240,8 @@ fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Re
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
         Axis::with_tile("key head", maximum(&first.k.dims[1])?, 1),
         Axis::new("query", queries, 1),
-        Axis::new("key", maximum(&first.k.dims[2])?, if unit == 1 { 16 } else { 1 }),
+        // Whole steps of the kernel: programs with other tiles round alike.
+        Axis::new("key", maximum(&first.k.dims[2])?, (KEYS as u64 / unit).max(1)),
     ];
     let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes };
     search(&problem, limits(context)).map_err(|error| error.to_string())

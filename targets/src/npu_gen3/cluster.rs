@@ -19,6 +19,7 @@ use tilewright_ir::dialects::tile;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
+use tilewright_runtime::kernels::matmul::DEPTH;
 
 /// Where a value of a cluster lives.
 #[derive(Clone, Debug)]
@@ -106,6 +107,20 @@ impl Cluster {
         }
     }
 
+    /// Tiles of k are multiples of this many units. Where integers are summed in pieces that are scaled each, tiles have whole pieces, so
+    /// that programs with other tiles round alike.
+    fn k_granule(&self, unit: i64) -> u64 {
+        let scales_pieces = |product: &Product| {
+            let is_byte = |element: Element| element.is_integer() && element.bits() <= 8;
+            product.scale.is_some() && is_byte(product.x.element)
+        };
+        match unit {
+            1 if self.products.iter().any(scales_pieces) => DEPTH as u64,
+            1 => 16,
+            _ => 1,
+        }
+    }
+
     /// The best plan under `limits`; `row_tile` fixes the row tile. Axes are batch.., m, n, k (in units of the depth).
     ///
     /// # Errors
@@ -156,7 +171,7 @@ impl Cluster {
         let rows = row_tile.unwrap_or(maximum(&self.m.rows)?);
         axes.push(Axis { tile: row_tile, ..Axis::new("m", rows, 1) });
         axes.push(Axis::new("n", maximum(&self.m.columns)?, 32));
-        axes.push(Axis::new("k", maximum(&depth.extent)?, if depth.unit == 1 { 16 } else { 1 }));
+        axes.push(Axis::new("k", maximum(&depth.extent)?, self.k_granule(depth.unit)));
         let batches: u64 =
             self.batch.iter().map(&maximum).try_fold(1u64, |product, dim| dim.map(|dim| product * dim))?;
         let batches = if whole_batch { batches } else { 1 };
