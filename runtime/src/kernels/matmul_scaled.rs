@@ -5,7 +5,8 @@
 
 use super::Fault;
 use super::lanes::load;
-use super::matmul::{Accumulation, COLUMNS, DEPTH, Panel, Place, Quantized, ROWS, multiply, product};
+use super::matmul::{Accumulation, COLUMNS, DEPTH, Place, Quantized, ROWS, product};
+use super::matmul_panel::{Panel, multiply};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Workspace};
 

@@ -12,6 +12,7 @@ pub mod index;
 pub mod lanes;
 pub mod matmul;
 mod matmul_compressed;
+mod matmul_panel;
 mod matmul_scaled;
 pub mod normalize;
 pub mod reduce;
