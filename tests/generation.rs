@@ -12,10 +12,10 @@ use tilewright::quantize::QuantizeOptions;
 use tilewright::session::Session;
 use tilewright::tokens::TokenCodec;
 use tilewright_runtime::generate::generation::{Generation, Settings, Statistics};
-use tilewright_runtime::generate::pace::Pace;
-use tilewright_runtime::generate::sample::Sampling;
-use tilewright_runtime::generate::session::{ArtifactModel, TokenModel};
-use tilewright_runtime::generate::speculate::{DraftModel, Drafter, NGrams};
+use tilewright_runtime::generate::pace::{Costs, Pace};
+use tilewright_runtime::generate::sample::{Sampler, Sampling};
+use tilewright_runtime::generate::session::{ArtifactModel, GenerateError, TokenModel};
+use tilewright_runtime::generate::speculate::{DraftModel, Drafter, NGrams, Proposal};
 use tilewright_runtime::stream::Program;
 use tilewright_runtime::timing::{Request, estimate};
 use tilewright_runtime::view::Space;
@@ -175,9 +175,10 @@ fn every_language_model_keeps_its_cache_in_any_format_and_chunks() {
             let plain = plain.get_or_insert_with(|| single.clone());
             let spread = plain.iter().flatten().fold(0f32, |most, logit| most.max(logit.abs()));
             let pairs = single.iter().flatten().zip(plain.iter().flatten());
-            let most = pairs.fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+            let most = pairs
+                .fold(0f32, |most, (a, b)| if a.is_nan() { f32::INFINITY } else { most.max((a - b).abs()) });
             println!("{name}: off by {:.4} of {spread:.2}", most);
-            if most.is_nan() || most > tolerance * spread {
+            if most > tolerance * spread {
                 faults.push(format!("{name}: logits are off by {most} of {spread}"));
             }
         }
@@ -190,10 +191,19 @@ fn greedy(
     prompt: &[u32],
     drafter: Option<&mut dyn Drafter>,
 ) -> (Vec<u32>, Statistics) {
+    at_pace(model, prompt, drafter, Pace::Always)
+}
+
+fn at_pace(
+    model: &mut ArtifactModel,
+    prompt: &[u32],
+    drafter: Option<&mut dyn Drafter>,
+    pace: Pace,
+) -> (Vec<u32>, Statistics) {
     let settings = Settings { token_count_max: 32, ..Settings::default() };
     let mut generation = Generation::start(model, prompt, settings).expect("the prompt runs");
     if let Some(drafter) = drafter {
-        generation.speculate(Box::new(drafter), 7, Pace::Always).expect("it can verify");
+        generation.speculate(Box::new(drafter), 7, pace).expect("it can verify");
     }
     let tokens = std::iter::from_fn(|| generation.next_token().expect("it runs")).collect();
     (tokens, generation.statistics())
@@ -232,6 +242,66 @@ fn speculative_greedy_is_plain_greedy_on_twenty_prompts() {
     assert!(totals[0].accepted > 100 && totals[1].accepted > 10, "{totals:?}");
     assert!(totals[0].passes < 20 * 31 * 3 / 4, "{totals:?}");
     assert_eq!((totals[2].accepted, totals[2].passes), (totals[2].drafted, 4), "{totals:?}");
+}
+
+#[test]
+fn guesses_are_checked_on_quantised_caches_and_weights() {
+    let session = Session::new();
+    let codec = codec();
+    // Long enough that blocks of keys are settled while guesses are checked.
+    let text = codec.encode(&PROMPTS.join(" ")).expect("a prompt");
+    let mut draft = DraftModel::new(story(&session, "story-draft", &[]));
+    for (kv_cache, preset) in [(KvCache::Kv4, "int4"), (KvCache::Kv8, "w4a8_g128"), (KvCache::F16, "nf4_g64")]
+    {
+        let quantize =
+            QuantizeOptions { preset: preset.into(), allows_fallback: true, ..QuantizeOptions::default() };
+        let options = CompileOptions {
+            kv_cache: Some(kv_cache),
+            quantize: Some(quantize),
+            ..CompileOptions::default()
+        };
+        let mut model = compiled(&session, &tests_folder().join("models/story-draft"), options);
+        let mut total = Statistics::default();
+        for prompt in [&text[..20], &text[30..110], &text[..100]] {
+            let (plain, _) = greedy(&mut model, prompt, None);
+            let mut ngrams = NGrams::default();
+            for drafter in [&mut draft as &mut dyn Drafter, &mut ngrams] {
+                let (found, statistics) = greedy(&mut model, prompt, Some(drafter));
+                assert_eq!(found, plain, "{kv_cache:?} {preset}, a prompt of {} tokens", prompt.len());
+                total.accepted += statistics.accepted;
+                total.verified += statistics.verified;
+            }
+        }
+        println!("{kv_cache:?} {preset}: {} of {} accepted", total.accepted, total.verified);
+        assert!(total.accepted > 40 && total.accepted < total.verified, "{total:?}");
+    }
+}
+
+/// Guesses one token that does not come.
+struct Wrong;
+
+impl Drafter for Wrong {
+    fn propose(&mut self, _: &[u32], _: usize, _: &mut Sampler) -> Result<Vec<Proposal>, GenerateError> {
+        Ok(vec![Proposal { token: 0, distribution: None }])
+    }
+}
+
+#[test]
+fn speculation_that_costs_more_turns_itself_off() {
+    let session = Session::new();
+    let mut model = story(&session, "story-draft", &[]);
+    let prompt = codec().encode(PROMPTS[15]).expect("a prompt");
+    let (plain, _) = greedy(&mut model, &prompt, None);
+    let mut at = |verify: f64| {
+        let pace = Pace::Modelled(Costs { plain: 1.0, verify, draft: 0.0 });
+        let (found, statistics) = at_pace(&mut model, &prompt, Some(&mut Wrong), pace);
+        assert_eq!(found, plain);
+        statistics
+    };
+    let (cheap, dear) = (at(0.5), at(1.5));
+    assert_eq!((cheap.pauses, cheap.verification_passes, cheap.accepted), (0, 30, 0), "{cheap:?}");
+    // 6 passes, 16 plain steps, 6 passes, plain steps to the end.
+    assert_eq!((dear.pauses, dear.verification_passes, dear.passes), (2, 12, 31), "{dear:?}");
 }
 
 #[test]

@@ -245,5 +245,11 @@ fn json_of_a_schema_is_whole_within_the_limit() {
     println!("{any}");
     let cut = generate(&[&artifact, "--prompt", "Once", "--max-new-tokens", "5", "--json-schema", &file]);
     assert!(cut.err.contains("not whole JSON"), "{}", cut.err);
-    refuse(1, &[&artifact, "--prompt", "x", "--json-schema", r#"{"pattern": "a"}"#], "'pattern' at #");
+    refuse(1, &[&artifact, "--prompt", "x", "--json-schema", r#"{"multipleOf": 2}"#], "'multipleOf' at #");
+    let schema = r#"{"type": "object", "required": ["day", "count"], "properties": {"day": {"format": "date"},
+        "count": {"type": "integer", "minimum": 10, "maximum": 12}}}"#;
+    let found =
+        with_schema(&artifact, schema, &["--max-new-tokens", "60", "--temperature", "1", "--seed", "5"]);
+    let (day, count) = (found["day"].as_str().expect("a text"), found["count"].as_u64().expect("a count"));
+    assert!(day.len() == 10 && day.is_ascii() && (10..=12).contains(&count), "{found}");
 }

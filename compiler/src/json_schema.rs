@@ -1,17 +1,24 @@
 //! JSON schemas as grammars: what is written has the schema's form, and nothing else can be.
 //!
-//! Understood: `type` (one or several), `properties`, `required`, `additionalProperties`, `items`, `minItems`, `maxItems`, `minLength`,
-//! `maxLength`, `enum`, `const`, `anyOf`, `allOf` of one, `$ref` within the schema, `$defs`, and annotations. Any other keyword is an error that
-//! names it: a form that is only half kept would be a silent fault.
+//! Understood: `type` (one or several), `properties`, `required`, `additionalProperties`, `items`, `prefixItems`, `minItems`, `maxItems`,
+//! `minLength`, `maxLength`, `pattern`, `format`, `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `enum`, `const`, `anyOf`,
+//! `oneOf` of alternatives that exclude each other, `allOf` of one, `$ref` within the schema, `$defs`, and annotations. Any other
+//! keyword is an error that names it: a form that is only half kept would be a silent fault.
 //!
 //! What is written is a subset of what is valid: properties come in the schema's order, those that it does not name are not
 //! written, there is at most one space after a colon or comma, and numbers have at most 15 digits on a side.
 
+mod disjoint;
 mod json;
+mod pattern;
+mod range;
 mod values;
 
 pub use json::Json;
 
+use disjoint::{are_disjoint, type_of};
+use pattern::Pattern;
+use range::Bound;
 use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
@@ -40,13 +47,21 @@ const KEYWORDS: &[&str] = &[
     "required",
     "additionalProperties",
     "items",
+    "prefixItems",
     "minItems",
     "maxItems",
     "minLength",
     "maxLength",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
     "enum",
     "const",
     "anyOf",
+    "oneOf",
     "allOf",
     "$ref",
 ];
@@ -96,10 +111,13 @@ struct Writer<'s> {
 
 impl<'s> Writer<'s> {
     fn problem(&mut self, what: String) -> NodeId {
-        let help =
-            "leave it out, or say it with type, properties, items, enum, const, anyOf, $ref and lengths";
-        self.problems
-            .push(Diagnostic::error(Location::Unknown, format!("JSON schema: {what}")).with_help(help));
+        let help = "leave it out, or say it with type, properties, items, enum, const, anyOf, $ref, pattern, bounds and lengths";
+        self.problem_with(what, help)
+    }
+
+    fn problem_with(&mut self, what: String, help: &str) -> NodeId {
+        let what = format!("JSON schema: {what}");
+        self.problems.push(Diagnostic::error(Location::Unknown, what).with_help(help));
         self.values.any
     }
 
@@ -114,13 +132,13 @@ impl<'s> Writer<'s> {
         for (name, _) in members.iter().filter(|(name, _)| !known(name)) {
             self.problem(format!("keyword '{name}' at {place} is not supported"));
         }
-        let alternatives = ["$ref", "const", "enum", "anyOf", "allOf"];
+        let alternatives = ["$ref", "const", "enum", "anyOf", "oneOf", "allOf"];
         let found: Vec<&str> =
             alternatives.iter().copied().filter(|name| schema.get(name).is_some()).collect();
         let Some(&first) = found.first() else { return self.typed(schema, place) };
         let beside = members.iter().map(|(name, _)| name.as_str()).find(|name| {
             let is_form = KEYWORDS.contains(name) && *name != first;
-            // A type beside values says nothing more.
+            // A type beside values leaves those of the type.
             is_form && !(*name == "type" && ["const", "enum"].contains(&first))
         });
         if let Some(beside) = beside {
@@ -129,11 +147,9 @@ impl<'s> Writer<'s> {
         let value = schema.get(first).unwrap_or(&Json::Null);
         match (first, value) {
             ("$ref", Json::String(pointer)) => self.reference(pointer, place),
-            ("const", value) => self.grammar.literal(value.text()),
-            ("enum", Json::Array(values)) if !values.is_empty() => {
-                let literals = values.iter().map(|value| self.grammar.literal(value.text())).collect();
-                self.grammar.add(Node::Choice(literals))
-            }
+            ("const", value) => self.one_of_values(schema, std::slice::from_ref(value), place),
+            ("enum", Json::Array(values)) => self.one_of_values(schema, values, place),
+            ("oneOf", Json::Array(schemas)) if !schemas.is_empty() => self.one_of(schemas, place),
             ("anyOf", Json::Array(schemas)) if !schemas.is_empty() => {
                 self.choice(schemas, &format!("{place}/anyOf"))
             }
@@ -142,6 +158,47 @@ impl<'s> Writer<'s> {
             }
             _ => self.problem(format!("'{first}' at {place} has a value that is not supported")),
         }
+    }
+
+    /// Those of some values that have the schema's types.
+    fn one_of_values(&mut self, schema: &Json, values: &[Json], place: &str) -> NodeId {
+        let has_type = |value: &Json| {
+            let is = |name: &Json| {
+                let found = type_of(value);
+                let name = if let Json::String(name) = name { name.as_str() } else { "" };
+                name == found || name == "number" && found == "integer"
+            };
+            match schema.get("type") {
+                None => true,
+                Some(Json::Array(names)) => names.iter().any(is),
+                Some(name) => is(name),
+            }
+        };
+        let literals: Vec<NodeId> = values
+            .iter()
+            .filter(|value| has_type(value))
+            .map(|value| self.grammar.literal(value.text()))
+            .collect();
+        if literals.is_empty() {
+            return self.problem(format!("no value at {place} has its type"));
+        }
+        self.grammar.add(Node::Choice(literals))
+    }
+
+    /// One of several that exclude each other: a text of two of them would be none of `oneOf`.
+    fn one_of(&mut self, schemas: &'s [Json], place: &str) -> NodeId {
+        for (index, one) in schemas.iter().enumerate() {
+            if let Some(other) =
+                schemas[..index].iter().position(|other| !are_disjoint(self.root, one, other))
+            {
+                let what = format!("alternatives {other} and {index} of 'oneOf' at {place} may both hold");
+                return self.problem_with(
+                    what,
+                    "say anyOf, or give them different types, or a required property with different values",
+                );
+            }
+        }
+        self.choice(schemas, &format!("{place}/oneOf"))
     }
 
     fn choice(&mut self, schemas: &'s [Json], place: &str) -> NodeId {
@@ -180,8 +237,9 @@ impl<'s> Writer<'s> {
                 return self.problem(format!("'type' at {place} is neither a name nor a list of names"));
             }
             None if has(&["properties", "required", "additionalProperties"]) => vec!["object"],
-            None if has(&["items", "minItems", "maxItems"]) => vec!["array"],
-            None if has(&["minLength", "maxLength"]) => vec!["string"],
+            None if has(&["items", "prefixItems", "minItems", "maxItems"]) => vec!["array"],
+            None if has(&["minLength", "maxLength", "pattern", "format"]) => vec!["string"],
+            None if has(&["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]) => vec!["number"],
             None => return self.values.any,
         };
         let parts: Vec<NodeId> = names.iter().map(|name| self.of_type(name, schema, place)).collect();
@@ -192,12 +250,8 @@ impl<'s> Writer<'s> {
         match name {
             "object" => self.object(schema, place),
             "array" => self.array(schema, place),
-            "string" => {
-                let (minimum, maximum) = self.range(schema, ["minLength", "maxLength"], place);
-                self.values.string(&mut self.grammar, minimum, maximum)
-            }
-            "number" => self.values.number,
-            "integer" => self.values.integer,
+            "string" => self.string(schema, place),
+            "number" | "integer" => self.number(schema, place, name == "integer"),
             "boolean" => self.values.boolean,
             "null" => self.values.null,
             _ => self.problem(format!("type '{name}' at {place} is not one of JSON")),
@@ -224,13 +278,82 @@ impl<'s> Writer<'s> {
         (minimum, maximum)
     }
 
+    /// A string of a length, or of a pattern or format that has it.
+    fn string(&mut self, schema: &Json, place: &str) -> NodeId {
+        let (minimum, maximum) = self.range(schema, ["minLength", "maxLength"], place);
+        let (keyword, text) = match (schema.get("pattern"), schema.get("format")) {
+            (None, None) => return self.values.string(&mut self.grammar, minimum, maximum),
+            (Some(_), Some(_)) => {
+                return self.problem(format!("'format' beside 'pattern' at {place} is not supported"));
+            }
+            (Some(Json::String(text)), _) => ("pattern", text.clone()),
+            (_, Some(Json::String(name))) => match pattern::of_format(name) {
+                Some(text) => ("format", text),
+                None => return self.problem(format!("'format' at {place}: '{name}' is not supported")),
+            },
+            _ => return self.problem(format!("'pattern' or 'format' at {place} is not a text")),
+        };
+        let mut read = || {
+            let pattern = Pattern::new(&text)?;
+            let (least, most) = pattern.lengths();
+            let is_short = maximum.is_none_or(|maximum| most.is_some_and(|most| most <= u64::from(maximum)));
+            if least < u64::from(minimum) || !is_short {
+                return Err("it does not say the length that 'minLength' or 'maxLength' asks for".to_string());
+            }
+            self.values.text(&mut self.grammar, |grammar, character| pattern.node(grammar, character))
+        };
+        match read() {
+            Ok(node) => node,
+            Err(what) => self.problem(format!("'{keyword}' at {place}: {what}")),
+        }
+    }
+
+    fn number(&mut self, schema: &Json, place: &str, is_integer: bool) -> NodeId {
+        let mut read = |name: &str, is_exclusive: bool| match schema.get(name) {
+            None => None,
+            Some(Json::Number(number)) => Some(Bound::new(number, is_exclusive)),
+            Some(_) => {
+                self.problem(format!("'{name}' at {place} is not a number"));
+                None
+            }
+        };
+        let minimum = range::narrower(read("minimum", false), read("exclusiveMinimum", true), true);
+        let maximum = range::narrower(read("maximum", false), read("exclusiveMaximum", true), false);
+        match (minimum, maximum) {
+            (None, None) if is_integer => self.values.integer,
+            (None, None) => self.values.number,
+            (minimum, maximum) => range::numbers(&mut self.grammar, minimum, maximum, is_integer),
+        }
+    }
+
     fn array(&mut self, schema: &'s Json, place: &str) -> NodeId {
-        let (minimum, maximum) = self.range(schema, ["minItems", "maxItems"], place);
+        let (minimum, mut maximum) = self.range(schema, ["minItems", "maxItems"], place);
+        let first: &[Json] = match schema.get("prefixItems") {
+            None => &[],
+            Some(Json::Array(items)) => items,
+            Some(_) => {
+                self.problem(format!("'prefixItems' at {place} is not a list"));
+                &[]
+            }
+        };
         let item = match schema.get("items") {
+            // No more than the first ones.
+            Some(Json::Bool(false)) => {
+                maximum = Some(maximum.unwrap_or(u32::MAX).min(first.len() as u32));
+                if maximum < Some(minimum) {
+                    return self.problem(format!("'minItems' at {place} is more than there may be"));
+                }
+                self.values.any
+            }
             Some(items) => self.schema(items, &format!("{place}/items")),
             None => self.values.any,
         };
-        self.values.list(&mut self.grammar, item, minimum, maximum)
+        let first: Vec<NodeId> = first
+            .iter()
+            .enumerate()
+            .map(|(index, one)| self.schema(one, &format!("{place}/prefixItems/{index}")))
+            .collect();
+        self.values.list(&mut self.grammar, &first, item, minimum, maximum)
     }
 
     fn object(&mut self, schema: &'s Json, place: &str) -> NodeId {

@@ -3,7 +3,7 @@
 use tilewright_runtime::generate::grammar::{Grammar, Node, NodeId};
 
 /// Digits of a number before its point, and after.
-const DIGITS_MAX: u32 = 15;
+pub(super) const DIGITS_MAX: u32 = 15;
 /// Digits of an exponent: larger ones do not fit 64 bits.
 const EXPONENT_DIGITS_MAX: u32 = 2;
 
@@ -52,7 +52,7 @@ impl Values {
             quote: grammar.literal("\""),
         };
         let string = values.string(grammar, 0, None);
-        let list = values.list(grammar, any, 0, None);
+        let list = values.list(grammar, &[], any, 0, None);
         let map = values.map(grammar, any);
         grammar.define(any, Node::Choice(vec![string, number, boolean, null, list, map]));
         values
@@ -64,16 +64,44 @@ impl Values {
         grammar.add(Node::Sequence(vec![self.quote, characters, self.quote]))
     }
 
-    /// A list of so many items.
+    /// A string of what `inside` makes; it gets the node of one character.
+    pub(super) fn text(
+        &self,
+        grammar: &mut Grammar,
+        inside: impl FnOnce(&mut Grammar, NodeId) -> Result<NodeId, String>,
+    ) -> Result<NodeId, String> {
+        let inside = inside(grammar, self.character)?;
+        Ok(grammar.add(Node::Sequence(vec![self.quote, inside, self.quote])))
+    }
+
+    /// A list of so many items, the first ones of forms of their own.
     pub(super) fn list(
         &self,
         grammar: &mut Grammar,
+        first: &[NodeId],
         item: NodeId,
         minimum: u32,
         maximum: Option<u32>,
     ) -> NodeId {
         let (open, close) = (grammar.literal("["), grammar.literal("]"));
-        let inside = self.separated(grammar, item, minimum, maximum);
+        let own = first.len().min(maximum.unwrap_or(u32::MAX) as usize) as u32;
+        let left = maximum.map(|maximum| maximum - own);
+        let mut inside = match own {
+            0 => self.separated(grammar, item, minimum, maximum),
+            _ => {
+                let more = grammar.add(Node::Sequence(vec![self.comma, item]));
+                grammar.add(Node::Repeat { node: more, minimum: minimum.saturating_sub(own), maximum: left })
+            }
+        };
+        // From the last of its own on: each may be where the list ends.
+        for (index, one) in first[..own as usize].iter().enumerate().rev() {
+            let parts = if index > 0 { vec![self.comma, *one, inside] } else { vec![*one, inside] };
+            inside = grammar.add(Node::Sequence(parts));
+            if index as u32 >= minimum {
+                let nothing = grammar.literal("");
+                inside = grammar.add(Node::Choice(vec![nothing, inside]));
+            }
+        }
         grammar.add(Node::Sequence(vec![open, inside, close]))
     }
 

@@ -305,18 +305,10 @@ mod tests {
         counts
     }
 
-    const WARM: Sampling = Sampling {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        repetition_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        logit_bias: Vec::new(),
-        seed: 7,
-    };
+    /// Draws from the model's own distribution.
+    fn warm() -> Sampling {
+        Sampling { temperature: 1.0, seed: 7, ..Sampling::default() }
+    }
 
     fn kept(settings: Sampling, logits: &[f32]) -> Vec<u32> {
         let found = Sampler::new(settings).distribution(logits).expect("something to choose");
@@ -332,13 +324,13 @@ mod tests {
         assert_eq!(sampler.sample(&[]), None);
         assert_eq!(sampler.sample(&[f32::NAN]), None);
         assert_eq!(sampler.sample(&[f32::NEG_INFINITY; 2]), Some(0));
-        assert!(Sampler::new(WARM).sample(&[f32::NEG_INFINITY; 2]).is_some());
+        assert!(Sampler::new(warm()).sample(&[f32::NEG_INFINITY; 2]).is_some());
     }
 
     #[test]
     fn frequencies_follow_the_distribution() {
         let logits = [0.0f32, 1.0, 2.0, -1.0];
-        let settings = Sampling { temperature: 0.5, ..WARM };
+        let settings = Sampling { temperature: 0.5, ..warm() };
         let weights: Vec<f64> = logits.iter().map(|&logit| f64::from(logit / 0.5).exp()).collect();
         let total: f64 = weights.iter().sum();
         for (found, weight) in frequencies(settings.clone(), &logits).iter().zip(&weights) {
@@ -351,18 +343,18 @@ mod tests {
     fn cuts_remove_the_unlikely() {
         // Probabilities 0.09, 0.24, 0.64, 0.03.
         let logits = [0.0f32, 1.0, 2.0, -1.0];
-        assert_eq!(kept(Sampling { top_k: 2, ..WARM }, &logits), [1, 2]);
-        assert_eq!(kept(Sampling { top_p: 0.65, ..WARM }, &logits), [1, 2]);
-        assert_eq!(kept(Sampling { top_p: 0.0, ..WARM }, &logits), [2]);
-        assert_eq!(kept(Sampling { min_p: 0.1, ..WARM }, &logits), [0, 1, 2]);
-        assert_eq!(kept(Sampling { min_p: 1.0, ..WARM }, &logits), [2]);
+        assert_eq!(kept(Sampling { top_k: 2, ..warm() }, &logits), [1, 2]);
+        assert_eq!(kept(Sampling { top_p: 0.65, ..warm() }, &logits), [1, 2]);
+        assert_eq!(kept(Sampling { top_p: 0.0, ..warm() }, &logits), [2]);
+        assert_eq!(kept(Sampling { min_p: 0.1, ..warm() }, &logits), [0, 1, 2]);
+        assert_eq!(kept(Sampling { min_p: 1.0, ..warm() }, &logits), [2]);
         // The entropy is 0.95 nats; surprises are 2.44, 1.44, 0.44, 3.44: 1 is nearest, then 2.
-        assert_eq!(kept(Sampling { typical_p: 0.2, ..WARM }, &logits), [1]);
-        assert_eq!(kept(Sampling { typical_p: 0.5, ..WARM }, &logits), [1, 2]);
+        assert_eq!(kept(Sampling { typical_p: 0.2, ..warm() }, &logits), [1]);
+        assert_eq!(kept(Sampling { typical_p: 0.5, ..warm() }, &logits), [1, 2]);
         // Cuts come after one another: of the two that top-k leaves, one has 0.73.
-        assert_eq!(kept(Sampling { top_k: 2, top_p: 0.7, ..WARM }, &logits), [2]);
+        assert_eq!(kept(Sampling { top_k: 2, top_p: 0.7, ..warm() }, &logits), [2]);
         // Temperature comes first: a high one makes the nucleus larger.
-        assert_eq!(kept(Sampling { temperature: 9.0, top_p: 0.65, ..WARM }, &logits), [0, 1, 2]);
+        assert_eq!(kept(Sampling { temperature: 9.0, top_p: 0.65, ..warm() }, &logits), [0, 1, 2]);
     }
 
     #[test]

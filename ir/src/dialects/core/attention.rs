@@ -13,8 +13,8 @@ use super::support::{
 use crate::dim::{Dim, Function};
 use crate::element::Element;
 use crate::op_def::{
-    AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute, optional,
-    optional_attribute, value,
+    AttributeDef, AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
+    optional, optional_attribute, value,
 };
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
@@ -41,6 +41,14 @@ pub static ROPE: OpDef = OpDef {
     ..OpDef::DEFAULT
 };
 
+/// What says which keys a query sees and how they are weighed, in every attention.
+pub(super) const SCORES: [AttributeDef; 4] = [
+    attribute("scale", AttributeRule::Float),
+    optional_attribute("causal", AttributeRule::Bool),
+    optional_attribute("softcap", AttributeRule::Float),
+    optional_attribute("window", AttributeRule::Int),
+];
+
 /// Scaled dot-product attention.
 pub static ATTENTION: OpDef = OpDef {
     name: "core.attention",
@@ -58,12 +66,7 @@ pub static ATTENTION: OpDef = OpDef {
         optional("sinks", TypeRule::FloatTensor),
     ],
     results: &[value("result", TypeRule::FloatTensor)],
-    attributes: &[
-        attribute("scale", AttributeRule::Float),
-        optional_attribute("causal", AttributeRule::Bool),
-        optional_attribute("softcap", AttributeRule::Float),
-        optional_attribute("window", AttributeRule::Int),
-    ],
+    attributes: &SCORES,
     axes: "b h s d, b g t d, b g t e, b h s t, h -> b h s e; reduce d t; group g of h",
     traits: Traits::PURE,
     infer: Infer::With(infer_attention),

@@ -10,7 +10,7 @@
 //!   -> (tensor<1x2x8x64xui4>, tensor<1x2x8x2xf16>, tensor<1x2x8x2xf16>)
 //! ```
 
-use super::attention::{Lengths, attend, infer_lengths};
+use super::attention::{Lengths, SCORES, attend, infer_lengths};
 use super::support::{differ, expect_dim, expect_element, expect_rank, expect_shape, floats, one};
 use crate::dim::Dim;
 use crate::element::Element;
@@ -91,10 +91,10 @@ pub static CACHED_ATTENTION: OpDef = OpDef {
     ],
     results: &[value("result", TypeRule::FloatTensor)],
     attributes: &[
-        attribute("scale", AttributeRule::Float),
-        optional_attribute("causal", AttributeRule::Bool),
-        optional_attribute("softcap", AttributeRule::Float),
-        optional_attribute("window", AttributeRule::Int),
+        SCORES[0],
+        SCORES[1],
+        SCORES[2],
+        SCORES[3],
         optional_attribute("block", AttributeRule::Int),
         optional_attribute("keep", AttributeRule::Int),
     ],
