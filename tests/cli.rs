@@ -1,13 +1,14 @@
 //! The command line as a user meets it: the real program in its own process, its exit codes, its streams, and the files it leaves.
 
 mod cli_cache;
+mod cli_memory;
 
 use harness::recorded::tests_folder;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "import",
     "opt",
     "quantize",
@@ -21,6 +22,7 @@ const VERBS: [&str; 15] = [
     "ops",
     "passes",
     "rules",
+    "plan-memory",
     "synthesize",
     "completion",
 ];

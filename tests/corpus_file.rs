@@ -33,6 +33,7 @@ use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::interpreter::TransferMode;
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{Options, compile_function};
+use tilewright_targets::memory_plan::Proof;
 
 /// Seed of all inputs and weights of the corpus.
 const SEED: u64 = 0x7411_e817;
@@ -253,6 +254,10 @@ fn on_target(
         Ok(compiled) => compiled,
         Err(problems) => return format!("does not compile for {}:\n{}", target.name, list(&problems)),
     };
+    for plan in &compiled.memory.plans {
+        let is_best = matches!(plan.proof, Proof::AtLowerBound | Proof::Optimal);
+        assert!(is_best, "{name}: nothing is known about the memory plan: {plan}");
+    }
     assert!(problems_of(&compiled.tile).is_empty(), "{name}: {}", list(&problems_of(&compiled.tile)));
     round_trip(session, name, &compiled.tile);
     round_trip(session, name, &compiled.placed);

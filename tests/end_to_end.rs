@@ -22,6 +22,7 @@ use tilewright_ir::element::Element;
 use tilewright_ir::tensor::Tensor;
 use tilewright_runtime::generate::generation::{Generation, Settings};
 use tilewright_runtime::generate::session::{ArtifactModel, TokenModel};
+use tilewright_targets::memory_plan::Proof;
 
 const TARGET: &str = "npu-gen3";
 /// SRAM sizes that one model must agree on.
@@ -299,17 +300,50 @@ fn run_case(
     Ok((found, compilation))
 }
 
+/// How good the memory plans are: each must be as low as what is alive at once, or proved to be the lowest there is.
+#[derive(Default)]
+struct MemoryPlans {
+    at_bound: usize,
+    optimal: usize,
+}
+
+impl MemoryPlans {
+    fn add(&mut self, name: &str, compilation: &Compilation, faults: &mut Vec<String>) {
+        for report in &compilation.programs {
+            for plan in &report.memory {
+                match plan.proof {
+                    Proof::AtLowerBound => self.at_bound += 1,
+                    Proof::Optimal => self.optimal += 1,
+                    _ => faults.push(format!("{name}: {}: nothing is known about {plan}", report.name)),
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for MemoryPlans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let MemoryPlans { at_bound, optimal } = self;
+        write!(
+            f,
+            "memory plans: {at_bound} at the lower bound, {optimal} above it and proved to be the lowest"
+        )
+    }
+}
+
 #[test]
 fn recorded_cases_agree_on_the_target_and_run_there() {
     let session = Session::new();
     let mut verdicts = Verdicts::default();
     let mut fallbacks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut plans = MemoryPlans::default();
     for (name, folder) in all_cases() {
         let case = read(&folder);
         if case.inputs.is_empty() {
             continue;
         }
         let found = run_case(&session, &case, &as_recorded(&name)).map(|(found, compilation)| {
+            plans.add(&name, &compilation, &mut verdicts.faults);
             for row in compilation.programs.iter().flat_map(|report| report.placement.fallbacks()) {
                 if HEAVY_OPS.iter().any(|heavy| row.op.starts_with(heavy)) {
                     let what = format!("{} ({}) runs on the host: {}", row.op, row.location, row.reason);
@@ -327,6 +361,7 @@ fn recorded_cases_agree_on_the_target_and_run_there() {
     for (what, names) in fallbacks {
         println!("on the host in {} cases: {what}", names.len());
     }
+    println!("{plans}");
     verdicts.finish();
 }
 

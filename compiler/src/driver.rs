@@ -37,6 +37,7 @@ use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::stream::Program;
 use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::{self, compile_function};
+use tilewright_targets::place::SpacePlan;
 use tilewright_targets::placement::Placement;
 use tilewright_targets::target::Target;
 
@@ -138,6 +139,8 @@ pub struct ProgramReport {
     pub kernel_count: usize,
     /// What runs where.
     pub placement: Placement,
+    /// How good the memory plan of each space is, when it was made.
+    pub memory: Vec<SpacePlan>,
     /// What the optimiser did, when asked for.
     pub explain: Vec<BlockReport>,
     /// Its text at the level where compilation stopped; empty at the last.
@@ -365,6 +368,7 @@ impl Session {
             name: plan.name.clone(),
             kernel_count: kernel_count(&module, function),
             placement: Placement::default(),
+            memory: Vec::new(),
             explain,
             text: String::new(),
             program: None,
@@ -402,6 +406,7 @@ impl Session {
                 compiled.placement.require_target(target.name).map_err(|problem| vec![problem])?;
             }
             report.placement = compiled.placement;
+            report.memory = compiled.memory.plans;
             report.program = Some(compiled.program);
         }
         for (level, text) in texts {

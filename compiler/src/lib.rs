@@ -22,6 +22,8 @@ pub mod instruments;
 pub mod json_schema;
 pub mod kv_cache;
 pub mod loaded;
+pub mod memory_csv;
+pub mod memory_picture;
 pub mod metrics;
 pub mod model;
 pub mod modelled;

@@ -9,7 +9,8 @@
 mod commands;
 pub mod constants;
 
-use crate::place::{SpaceBytes, root};
+use crate::live_ranges::root;
+use crate::place::SpaceBytes;
 use crate::range::Ranges;
 use constants::ConstantPool;
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use crate::check_memory_plan::check_memory_plan;
 use crate::emit::constants::ConstantPool;
 use crate::host;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
-use crate::place::{Capacities, SpaceBytes, place};
+use crate::place::{Capacities, Placed, place};
 use crate::placement::{Placement, PlacementRow};
 use crate::target::Target;
 use std::collections::BTreeMap;
@@ -55,8 +55,8 @@ pub struct Compiled {
     pub tile: Module,
     /// Tile IR with `offset_bytes`.
     pub placed: Module,
-    /// Bytes per space.
-    pub spaces: SpaceBytes,
+    /// Bytes per space, and how good its plan is.
+    pub memory: Placed,
     /// The program.
     pub program: Program,
     /// What runs where.
@@ -83,11 +83,12 @@ pub fn compile_function(
     let one = |diagnostic| vec![diagnostic];
     let mut placed = tile.clone();
     let main = placed.function(function).ok_or_else(|| no_function(function))?;
-    let spaces = place(&mut placed, main, &capacities).map_err(one)?;
+    let memory = place(&mut placed, main, &capacities).map_err(one)?;
     check_memory_plan(&placed, main, &capacities).map_err(one)?;
-    let program = crate::emit::emit(&placed, main, &options.name, options.chunk_length, &spaces, constants)
-        .map_err(one)?;
-    Ok(Compiled { tile, placed, spaces, program, placement })
+    let program =
+        crate::emit::emit(&placed, main, &options.name, options.chunk_length, &memory.bytes, constants)
+            .map_err(one)?;
+    Ok(Compiled { tile, placed, memory, program, placement })
 }
 
 fn no_function(name: &str) -> Diagnostics {

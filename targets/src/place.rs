@@ -1,23 +1,27 @@
-//! The memory plan: live ranges of buffers over the linear order of ops, then offsets in each space.
+//! The memory plan of a function: live ranges of its buffers, then offsets in each space.
 //!
-//! Greedy by size, first fit: large buffers first, each at the lowest place free during its whole life (as in TensorFlow Lite's
-//! arena planner, Pisarchyk & Lee 2020, arXiv:2001.03288). A use inside a loop of a buffer declared outside counts for the whole
-//! loop; what an asynchronous transfer touches is in use until its wait. It must not know commands' bytes; its result is checked by
-//! [`crate::check_memory_plan`], which shares no code with it.
+//! [`crate::live_ranges`] says when a buffer is needed, [`crate::memory_plan`] where it goes; here is what lies between. It must not know
+//! commands' bytes; its result is checked by [`crate::check_memory_plan`], which shares no code with it.
 //!
 //! ```text
 //! %s = "tile.buffer"() {capacity = array<i64: 4, 64>, offset_bytes = 1024} : () -> memref<4x64xf32, "sram">
 //! ```
 
+use crate::live_ranges::live_ranges;
+use crate::memory_plan::{self, Options, Problem, Proof};
 use std::collections::BTreeMap;
 use tilewright_ir::attribute::Attribute;
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::dialects::tile;
-use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
+use tilewright_ir::module::{Module, OpId};
 use tilewright_ir::types::Type;
 
-/// Buffers begin at multiples of this: a cache line, and the widest burst of the DMA engines.
+/// Buffers begin at multiples of this, and take whole multiples of it: a cache line, and the widest burst of the DMA engines.
 pub const ALIGNMENT_BYTES: u64 = 64;
+/// Steps of the planner for each space: at most some tenths of a second, spent only where greedy orders miss the lower bound.
+const FUEL: u64 = 20_000;
+/// Steps when those leave a space too small, before compiling is given up.
+const FUEL_TO_FIT: u64 = 500_000;
 
 /// How much each space holds at most; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,14 +46,51 @@ impl Capacities {
 /// Bytes that each space takes, by name.
 pub type SpaceBytes = BTreeMap<String, u64>;
 
+/// What the planner says of the buffers of one space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpacePlan {
+    /// The space's name.
+    pub space: String,
+    /// How many buffers lie in it.
+    pub buffers: usize,
+    /// Bytes they take, in whole multiples of [`ALIGNMENT_BYTES`].
+    pub bytes: u64,
+    /// The most bytes alive at one moment, counted alike.
+    pub live_bytes_max: u64,
+    /// How good the plan is.
+    pub proof: Proof,
+    /// Steps the planner took.
+    pub steps: u64,
+}
+
+impl std::fmt::Display for SpacePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SpacePlan { space, buffers, bytes, live_bytes_max, proof, .. } = self;
+        let proof = proof.name();
+        write!(
+            f,
+            "{space}: {buffers} buffers in {bytes} bytes, at most {live_bytes_max} alive at once: {proof}"
+        )
+    }
+}
+
+/// Offsets given; sizes, and what is known about them.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    /// Bytes of each space, arguments too.
+    pub bytes: SpaceBytes,
+    /// One for each space with buffers, by name.
+    pub plans: Vec<SpacePlan>,
+}
+
 /// Gives every buffer and argument below `function` its `offset_bytes`.
 ///
 /// # Errors
 /// When a space is too small; names the op, the bytes needed and available.
-pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Result<SpaceBytes, Diagnostic> {
+pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Result<Placed, Diagnostic> {
     let ranges = live_ranges(module, function);
     let mut by_space: BTreeMap<String, Vec<Buffer>> = BTreeMap::new();
-    let mut used = SpaceBytes::new();
+    let mut placed = Placed::default();
     let mut arguments = Vec::new();
     module.walk(function, &mut |op| {
         let def = module.op(op).def;
@@ -57,29 +98,40 @@ pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Re
             // A buffer that nothing touches needs no bytes, but an address all the same.
             let (first, last) = ranges.get(&module.result(op)).copied().unwrap_or((0, 0));
             let (space, bytes) = space_and_bytes(module, op);
-            by_space.entry(space).or_default().push(Buffer { op, bytes, first, last, offset: 0 });
+            by_space.entry(space).or_default().push(Buffer { op, bytes, first, last });
         } else if def == &tile::ARGUMENT {
             arguments.push(op);
         }
     });
     for op in arguments {
         let (space, bytes) = space_and_bytes(module, op);
-        let end = used.entry(space).or_default();
+        let end = placed.bytes.entry(space).or_default();
         let offset = end.next_multiple_of(ALIGNMENT_BYTES);
         *end = offset + bytes;
         set_offset(module, op, offset);
     }
-    for (space, mut buffers) in by_space {
-        let total = assign(&mut buffers);
-        if let Some(available) = capacities.of(&space).filter(|available| total > *available) {
-            return Err(too_small(module, &space, &buffers, total, available));
+    for (space, buffers) in by_space {
+        let available = capacities.of(&space);
+        let plan = assign(module, &space, &buffers, available)?;
+        let ends = buffers.iter().zip(&plan.offsets).map(|(buffer, offset)| offset + buffer.bytes);
+        let total = ends.max().unwrap_or(0);
+        if let Some(available) = available.filter(|available| total > *available) {
+            return Err(too_small(module, &space, &buffers, total, available, plan.proof));
         }
-        used.insert(space, total);
-        for buffer in &buffers {
-            set_offset(module, buffer.op, buffer.offset);
+        for (buffer, offset) in buffers.iter().zip(&plan.offsets) {
+            set_offset(module, buffer.op, *offset);
         }
+        placed.bytes.insert(space.clone(), total);
+        placed.plans.push(SpacePlan {
+            space,
+            buffers: buffers.len(),
+            bytes: plan.peak_bytes,
+            live_bytes_max: plan.live_bytes_max,
+            proof: plan.proof,
+            steps: plan.steps,
+        });
     }
-    Ok(used)
+    Ok(placed)
 }
 
 fn set_offset(module: &mut Module, op: OpId, offset: u64) {
@@ -99,40 +151,44 @@ struct Buffer {
     bytes: u64,
     first: usize,
     last: usize,
-    offset: u64,
 }
 
-/// Assigns offsets; gives the bytes taken. Only buffers alive at the same time as the one being placed are looked at.
-fn assign(buffers: &mut [Buffer]) -> u64 {
-    let mut order: Vec<usize> = (0..buffers.len()).collect();
-    order.sort_by_key(|at| (std::cmp::Reverse(buffers[*at].bytes), buffers[*at].first, *at));
-    let mut placed: Vec<usize> = Vec::new();
-    let mut total = 0;
-    for at in order {
-        let (first, last, bytes) = (buffers[at].first, buffers[at].last, buffers[at].bytes);
-        let mut taken: Vec<(u64, u64)> = placed
-            .iter()
-            .map(|other| &buffers[*other])
-            .filter(|other| other.first <= last && first <= other.last)
-            .map(|other| (other.offset, other.offset + other.bytes))
-            .collect();
-        taken.sort_unstable();
-        let mut offset = 0u64;
-        for (start, end) in taken {
-            if offset + bytes <= start {
-                break;
-            }
-            offset = offset.max(end.next_multiple_of(ALIGNMENT_BYTES));
+/// Plans one space: as low as can be, and when that is above `available`, once more with all the fuel there is.
+fn assign(
+    module: &Module,
+    space: &str,
+    buffers: &[Buffer],
+    available: Option<u64>,
+) -> Result<memory_plan::Plan, Diagnostic> {
+    let rows = buffers.iter().map(|buffer| {
+        let bytes = buffer.bytes.checked_next_multiple_of(ALIGNMENT_BYTES).unwrap_or(u64::MAX);
+        memory_plan::Buffer::new(buffer.first as u64, buffer.last as u64 + 1, bytes).aligned(ALIGNMENT_BYTES)
+    });
+    let problem = Problem::new(rows.collect()).map_err(|faults| {
+        let fault = &faults[0];
+        let location = module.op(buffers[fault.buffer].op).location.clone();
+        Diagnostic::error(location, format!("space '{space}' cannot be planned: {}", fault.what))
+            .with_help("a dimension of the model is too large; bind it to less")
+    })?;
+    let plan = memory_plan::plan(&problem, &Options { capacity_bytes: None, fuel: FUEL });
+    let limit = available.map(|available| available.next_multiple_of(ALIGNMENT_BYTES));
+    Ok(match limit.filter(|limit| plan.peak_bytes > *limit) {
+        Some(limit) => {
+            memory_plan::plan(&problem, &Options { capacity_bytes: Some(limit), fuel: FUEL_TO_FIT })
         }
-        buffers[at].offset = offset;
-        total = total.max(offset + bytes);
-        placed.push(at);
-    }
-    total
+        None => plan,
+    })
 }
 
 /// The message for a space that is too small: the moment of the greatest need, and who needs most then.
-fn too_small(module: &Module, space: &str, buffers: &[Buffer], total: u64, available: u64) -> Diagnostic {
+fn too_small(
+    module: &Module,
+    space: &str,
+    buffers: &[Buffer],
+    total: u64,
+    available: u64,
+    proof: Proof,
+) -> Diagnostic {
     let need_at = |moment: usize| -> u64 {
         buffers
             .iter()
@@ -146,167 +202,18 @@ fn too_small(module: &Module, space: &str, buffers: &[Buffer], total: u64, avail
         .filter(|buffer| (buffer.first..=buffer.last).contains(&worst))
         .max_by_key(|buffer| buffer.bytes);
     let location = largest.map(|buffer| module.op(buffer.op).location.clone()).unwrap_or_default();
+    let known = match proof {
+        Proof::OutOfFuel => "; no better plan was found, which does not prove that there is none",
+        _ => "; no plan fits",
+    };
     Diagnostic::error(
         location,
         format!(
             "space '{space}' is too small: {total} bytes needed, {available} available (at most {} are alive at once, the largest \
-             buffer takes {})",
+             buffer takes {}{known})",
             need_at(worst),
             largest.map_or(0, |buffer| buffer.bytes)
         ),
     )
     .with_help("compile for a machine with more of it, or with a smaller tile or chunk length")
-}
-
-/// First and last position in the linear order at which each buffer is in use.
-fn live_ranges(module: &Module, function: OpId) -> BTreeMap<ValueId, (usize, usize)> {
-    let mut scan = Scan::new(module);
-    for block in module.op(function).regions.iter().flat_map(|region| &module.region(*region).blocks) {
-        scan.block(*block);
-    }
-    scan.finish()
-}
-
-struct Scan<'a> {
-    module: &'a Module,
-    position: usize,
-    /// Enclosing loops: position of the loop op.
-    loops: Vec<usize>,
-    /// Loop op's position to the position after its last op.
-    ends: BTreeMap<usize, usize>,
-    /// Buffer to the loops around its declaration.
-    declared: BTreeMap<ValueId, Vec<usize>>,
-    /// Uses: buffer, position, loops around the use.
-    uses: Vec<(ValueId, usize, Vec<usize>)>,
-    /// Transfers under way by token or name, to the buffers they touch.
-    tokens: BTreeMap<ValueId, Vec<ValueId>>,
-    names: BTreeMap<String, Vec<ValueId>>,
-    waits: Vec<(String, usize, Vec<usize>)>,
-}
-
-impl<'a> Scan<'a> {
-    fn new(module: &'a Module) -> Scan<'a> {
-        Scan {
-            module,
-            position: 0,
-            loops: Vec::new(),
-            ends: BTreeMap::new(),
-            declared: BTreeMap::new(),
-            uses: Vec::new(),
-            tokens: BTreeMap::new(),
-            names: BTreeMap::new(),
-            waits: Vec::new(),
-        }
-    }
-
-    fn block(&mut self, block: BlockId) {
-        for op in self.module.block(block).ops.clone() {
-            self.position += 1;
-            self.op(op);
-        }
-    }
-
-    fn op(&mut self, op: OpId) {
-        let module = self.module;
-        let operation = module.op(op);
-        let def = operation.def;
-        if def == &tile::BUFFER {
-            self.declared.insert(module.result(op), self.loops.clone());
-        }
-        let buffers: Vec<ValueId> = operation
-            .operands
-            .iter()
-            .map(|value| root(module, *value))
-            .filter(|root| self.declared.contains_key(root))
-            .collect();
-        if tile::command_op(def).is_some() {
-            for buffer in &buffers {
-                self.uses.push((*buffer, self.position, self.loops.clone()));
-            }
-        }
-        if def == &tile::TRANSFER {
-            match operation.attributes.get("name").and_then(Attribute::as_str) {
-                Some(name) => self.names.entry(name.to_string()).or_default().extend(buffers),
-                None => {
-                    self.tokens.insert(module.result(op), buffers);
-                }
-            }
-        } else if def == &tile::WAIT {
-            if let Some(name) = operation.attributes.get("name").and_then(Attribute::as_str) {
-                self.waits.push((name.to_string(), self.position, self.loops.clone()));
-            } else if let Some(buffers) = operation.operands.first().and_then(|token| self.tokens.get(token))
-            {
-                self.uses.extend(buffers.iter().map(|buffer| (*buffer, self.position, self.loops.clone())));
-            }
-        }
-        let is_loop = def == &tile::FOR || def == &tile::LOOP;
-        let start = self.position;
-        if is_loop {
-            self.loops.push(start);
-        }
-        for region in &operation.regions {
-            for block in &module.region(*region).blocks {
-                self.block(*block);
-            }
-        }
-        if is_loop {
-            self.loops.pop();
-            self.position += 1;
-            self.ends.insert(start, self.position);
-        }
-    }
-
-    fn finish(mut self) -> BTreeMap<ValueId, (usize, usize)> {
-        for (name, position, loops) in std::mem::take(&mut self.waits) {
-            for buffer in self.names.get(&name).into_iter().flatten() {
-                self.uses.push((*buffer, position, loops.clone()));
-            }
-        }
-        let mut ranges: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
-        for (buffer, position, loops) in self.uses {
-            let declared = &self.declared[&buffer];
-            // The outermost loop around the use that is not around the declaration.
-            let (first, last) = match loops.iter().find(|start| !declared.contains(start)) {
-                Some(start) => (*start, self.ends[start]),
-                None => (position, position),
-            };
-            let range = ranges.entry(buffer).or_insert((first, last));
-            *range = (range.0.min(first), range.1.max(last));
-        }
-        ranges
-    }
-}
-
-/// The buffer, constant or argument that a view lies in.
-pub fn root(module: &Module, mut value: ValueId) -> ValueId {
-    while let Some(op) = module.producer_of(value, &tile::VIEW) {
-        value = module.op(op).operands[0];
-    }
-    value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn buffers(rows: &[(u64, usize, usize)]) -> Vec<Buffer> {
-        let op = Module::new().root();
-        rows.iter()
-            .map(|(bytes, first, last)| Buffer { op, bytes: *bytes, first: *first, last: *last, offset: 0 })
-            .collect()
-    }
-
-    #[test]
-    fn lives_that_do_not_meet_share_bytes() {
-        let mut plan = buffers(&[(128, 0, 1), (128, 2, 3), (64, 1, 2)]);
-        assert_eq!(assign(&mut plan), 192);
-        assert_eq!((plan[0].offset, plan[1].offset, plan[2].offset), (0, 0, 128));
-    }
-
-    #[test]
-    fn a_gap_is_filled_when_it_fits() {
-        let mut plan = buffers(&[(256, 0, 9), (128, 0, 2), (64, 3, 9), (64, 3, 9)]);
-        assert_eq!(assign(&mut plan), 384);
-        assert_eq!((plan[2].offset, plan[3].offset), (256, 320));
-    }
 }

@@ -65,7 +65,7 @@ fn a_target_is_a_machine_and_a_table() {
     let (compiled, constants) = compile(&module, &MINE, &symbol_options(), "mine");
     assert_eq!(compiled.placement.rows[0].target, "mine");
     assert!(compiled.placement.require_target("mine").is_ok());
-    assert_eq!(compiled.spaces["sram"], 64);
+    assert_eq!(compiled.memory.bytes["sram"], 64);
     for rows in [0, 1, 2, 5] {
         let bindings = Bindings::from([("p".into(), rows)]);
         let given = inputs(&module, &[], &bindings, rows as u64);

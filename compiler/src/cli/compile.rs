@@ -161,5 +161,8 @@ fn explain_program(report: &ProgramReport) -> String {
     if !report.placement.rows.is_empty() {
         text += &report.placement.text();
     }
+    for plan in &report.memory {
+        text += &format!("memory plan, {plan}\n");
+    }
     text + "\n"
 }

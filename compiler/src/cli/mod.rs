@@ -18,6 +18,7 @@ mod list;
 mod load;
 mod opt;
 mod parity;
+mod plan_memory;
 mod quantize;
 mod run;
 mod synthesize;
@@ -81,6 +82,8 @@ enum Verb {
     Passes(list::Arguments),
     /// List the rewrite rules
     Rules(list::RulesArguments),
+    /// Give buffers of a CSV file their places in memory
+    PlanMemory(plan_memory::Arguments),
     /// For developers: write an ONNX model of a known shape with random weights
     Synthesize(synthesize::Arguments),
     /// Print a completion script for a shell
@@ -220,6 +223,7 @@ impl Session {
             Verb::Ops(arguments) => list::ops(self, &arguments),
             Verb::Passes(arguments) => list::passes(self, &arguments),
             Verb::Rules(arguments) => list::rules(self, &arguments),
+            Verb::PlanMemory(arguments) => plan_memory::run(&arguments),
             Verb::Synthesize(arguments) => synthesize::run(&arguments),
             Verb::Completion(arguments) => completion::run(&arguments),
         }
