@@ -48,6 +48,7 @@ pub(crate) struct Arguments {
 
 /// Plans or checks.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let capacity_bytes = arguments.capacity.as_deref().map(parse_bytes).transpose()?;
     let text = output::read_text(&arguments.input)?;
     let name = arguments.input.display().to_string();
     let sources = [(name.as_str(), text.as_str())];
@@ -57,7 +58,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let csv = parse(&name, &text).map_err(shown)?;
     crate::render::print_all(&csv.warnings, &sources);
-    let capacity_bytes = arguments.capacity.as_deref().map(parse_bytes).transpose()?;
     if arguments.check {
         return check_file(arguments, &csv, capacity_bytes, &name).map_err(shown);
     }
