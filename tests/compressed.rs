@@ -24,7 +24,11 @@ fn quantized(preset: &str) -> CompileOptions {
 }
 
 fn story(options: &CompileOptions) -> Result<Compilation, Diagnostics> {
-    let source = Source::open(&tests_folder().join("models/story-3m")).expect("the story model");
+    compiled("story-3m", options)
+}
+
+fn compiled(model: &str, options: &CompileOptions) -> Result<Compilation, Diagnostics> {
+    let source = Source::open(&tests_folder().join("models").join(model)).expect("a story model");
     Session::new().compile(&source, options)
 }
 
@@ -37,8 +41,10 @@ fn disassembled(compilation: &Compilation) -> String {
 
 /// Runs 16 tokens; gives the logits.
 fn logits(compilation: &Compilation) -> Vec<f64> {
-    let mut loaded =
-        Loaded::from_compilation(compilation).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    run(Loaded::from_compilation(compilation).unwrap_or_else(|problems| panic!("{}", problems[0])))
+}
+
+fn run(mut loaded: Loaded) -> Vec<f64> {
     let row = |values: Vec<i64>| Tensor::from_ints(Element::I64, &[1, values.len() as i64], values);
     loaded.set("input_ids", &row((0..16).map(|at| (at * 37 + 5) % 2000).collect())).expect("token ids");
     for (name, values) in [("attention_mask", vec![1; 16]), ("position_ids", (0..16).collect())] {
@@ -118,5 +124,32 @@ fn equal_weights_are_stored_once() {
             let is_new = seen.insert((constant.info.element, *blake3::hash(&bytes).as_bytes()));
             assert!(is_new || bytes.len() < 1024, "{preset}: '{}' is stored twice", constant.info.name);
         }
+    }
+}
+
+#[test]
+fn programs_of_two_models_share_a_file_of_compressed_weights() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let weights = folder.path().join("shared.weights.npu");
+    let write = |model: &str, options: &CompileOptions, name: &str| {
+        let compilation = compiled(model, options).unwrap_or_else(|problems| panic!("{}", problems[0]));
+        let path = folder.path().join(name);
+        let written = compilation.write_stripped(&path, &weights);
+        let (bytes, summary) = written.unwrap_or_else(|problem| panic!("{problem}"));
+        assert!(bytes < 400_000, "{name} holds programs and a tokenizer: {bytes} bytes");
+        (compilation, path, summary)
+    };
+    let mut options = quantized("int4");
+    options.quantize.as_mut().expect("wanted").prune = "2:4".into();
+    let (target, path, first) = write("story-3m", &options, "target.npu");
+    let (draft, draft_path, of_draft) = write("story-draft", &options, "draft.npu");
+    assert!(first.added > 42 * 3 && of_draft.added > 0, "values, places and scales of every product");
+    // Another length of prompts: a table of its own at most.
+    options.plan.chunk_lengths = vec![8];
+    let (.., second) = write("story-3m", &options, "short.npu");
+    assert!(second.added <= 1 && second.shared + 1 >= first.added, "{second:?}");
+    for (compilation, path) in [(target, path), (draft, draft_path)] {
+        let loaded = Loaded::open(&path).unwrap_or_else(|problems| panic!("{}", problems[0]));
+        assert_eq!(run(loaded), logits(&compilation), "{}", path.display());
     }
 }

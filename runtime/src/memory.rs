@@ -10,33 +10,42 @@ use crate::element::Element;
 use crate::kernels::Fault;
 use crate::view::{RANK_MAX, Space, View};
 use std::ops::Range;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
 
-/// Alignment unit of the buffers: a cache line.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Buffers begin at a multiple of this: a cache line.
+const ALIGNMENT_BYTES: usize = 64;
 
 /// Zeroed bytes that begin at a cache line.
 #[derive(Default)]
 pub(crate) struct AlignedBytes {
-    lines: Vec<Line>,
+    /// Begins anywhere: the system's own zeros, which take no memory until they are used, come without a wish for alignment only.
+    room: Vec<u8>,
+    start: usize,
     length: usize,
 }
 
 impl AlignedBytes {
     /// So many zero bytes; `None` when the system has no room. Pages are touched only when used.
     pub(crate) fn new(length: usize) -> Option<AlignedBytes> {
-        let lines = Line::new_vec_zeroed(length.div_ceil(64)).ok()?;
-        Some(AlignedBytes { lines, length })
+        let room = u8::new_vec_zeroed(length.checked_add(ALIGNMENT_BYTES)?).ok()?;
+        let start = room.as_ptr().align_offset(ALIGNMENT_BYTES);
+        Some(AlignedBytes { start: start.min(ALIGNMENT_BYTES), room, length })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.lines.as_bytes()[..self.length]
+        &self.room[self.start..self.start + self.length]
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.lines.as_mut_bytes()[..self.length]
+        &mut self.room[self.start..self.start + self.length]
+    }
+
+    /// Makes all bytes zero: by new ones of the system, which touches no page, as long as it has room for both.
+    fn clear(&mut self) {
+        match AlignedBytes::new(self.length) {
+            Some(zeros) => *self = zeros,
+            None => self.bytes_mut().fill(0),
+        }
     }
 
     fn grow(&mut self, length: usize) -> Result<(), Fault> {
@@ -285,6 +294,12 @@ impl Memory {
         self.spaces[space as usize].bytes()
     }
 
+    /// Makes a space zero again.
+    pub(crate) fn clear(&mut self, space: Space) {
+        self.spaces[space as usize].clear();
+    }
+
+    #[cfg(test)]
     pub(crate) fn space_mut(&mut self, space: Space) -> &mut [u8] {
         self.spaces[space as usize].bytes_mut()
     }
@@ -399,6 +414,18 @@ mod tests {
             *byte = index as u8;
         }
         memory
+    }
+
+    #[test]
+    fn buffers_begin_at_a_cache_line_and_become_zero_again() {
+        for length in [0, 1, 63, 64, 1000, 1 << 20] {
+            let mut buffer = AlignedBytes::new(length).expect("small");
+            assert_eq!((buffer.bytes().len(), buffer.bytes().as_ptr() as usize % 64), (length, 0));
+            buffer.bytes_mut().fill(7);
+            buffer.clear();
+            assert!(buffer.bytes().len() == length && buffer.bytes().iter().all(|byte| *byte == 0));
+        }
+        assert!(AlignedBytes::new(usize::MAX).is_none());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub use scale::METHODS;
 
 use crate::element::Element;
 use grid::Grid;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use lattice::Lattice;
 use rayon::prelude::*;
@@ -29,6 +30,8 @@ use rayon::prelude::*;
 const PIECE: usize = 1 << 16;
 /// Elements read at a time.
 const RUN: usize = 1024;
+/// Binary16 numbers converted at a time: few, since a run may be as short as a group.
+const HALVES: usize = 128;
 
 /// A float tensor in memory.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +133,7 @@ impl Weights<'_> {
 
     /// Reads `out.len()` weights from index `start`.
     pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
-        fn each<const N: usize>(bytes: &[u8], start: usize, out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+        fn each<T, const N: usize>(bytes: &[u8], start: usize, out: &mut [T], read: impl Fn([u8; N]) -> T) {
             let bytes = &bytes[start * N..(start + out.len()) * N];
             for (value, chunk) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
                 *value = read(*chunk);
@@ -138,7 +141,15 @@ impl Weights<'_> {
         }
         match self.element {
             Element::F64 => each(self.bytes, start, out, |b| f64::from_le_bytes(b) as f32),
-            Element::F16 => each(self.bytes, start, out, |b| f16::from_le_bytes(b).to_f32()),
+            Element::F16 => {
+                // Converted by the slice: eight at a time where the processor can. The bytes may lie at odd addresses.
+                let mut halves = [f16::ZERO; HALVES];
+                for (run, out) in out.chunks_mut(HALVES).enumerate() {
+                    let halves = &mut halves[..out.len()];
+                    each(self.bytes, start + run * HALVES, halves, f16::from_le_bytes);
+                    halves.convert_to_f32_slice(out);
+                }
+            }
             Element::BF16 => each(self.bytes, start, out, |b| bf16::from_le_bytes(b).to_f32()),
             _ => each(self.bytes, start, out, f32::from_le_bytes),
         }

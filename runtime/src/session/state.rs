@@ -91,7 +91,7 @@ impl Session {
 
     /// Forgets everything: state memory is zero again.
     pub fn reset_state(&mut self) {
-        self.memory.space_mut(Space::State).fill(0);
+        self.memory.clear(Space::State);
         self.held = Held::default();
     }
 
