@@ -114,7 +114,7 @@ struct Grouping<'a> {
     module: &'a Module,
     ops: Vec<OpId>,
     position: BTreeMap<OpId, usize>,
-    /// Ops that read nothing but constants: never members, copied in.
+    /// Constants, and little ones made of them alone, which are made when the artifact is written: they begin no kernel.
     constant: Vec<bool>,
     /// Ops that make quantised rows for a product: they join it and nothing else.
     reserved: BTreeSet<OpId>,
@@ -122,11 +122,40 @@ struct Grouping<'a> {
     groups: Vec<Group>,
 }
 
+/// Largest value made of constants that begins no kernel: as much as is evaluated beforehand whatever it is made from.
+const KNOWN_BYTES_MAX: usize = 64 << 10;
+
+/// Which ops are constants, or make few bytes from nothing else.
+fn constants(module: &Module, ops: &[OpId]) -> Vec<bool> {
+    let mut known = BTreeSet::new();
+    let mut is_known = |op: &OpId| {
+        let operation = module.op(*op);
+        let is_constant = operation.def.is(Traits::CONSTANT);
+        let is_made = operation.def.is(Traits::PURE)
+            && operation.regions.is_empty()
+            && !operation.operands.is_empty()
+            && operation.operands.iter().all(|value| known.contains(value));
+        if is_constant || is_made {
+            known.extend(operation.results.iter().copied());
+        }
+        let bytes = |value: &ValueId| {
+            let ty = module.tensor(*value)?;
+            Some(ty.element.bytes_of(ty.known_shape()?.iter().product::<i64>() as usize))
+        };
+        let is_small = || {
+            let sizes: Option<usize> = operation.results.iter().map(bytes).sum();
+            sizes.is_some_and(|bytes| bytes <= KNOWN_BYTES_MAX)
+        };
+        is_constant || is_made && is_small()
+    };
+    ops.iter().map(&mut is_known).collect()
+}
+
 impl<'a> Grouping<'a> {
     fn new(module: &'a Module, block: BlockId) -> Grouping<'a> {
         let ops = module.block(block).ops.clone();
         let position = ops.iter().enumerate().map(|(at, op)| (*op, at)).collect();
-        let constant = ops.iter().map(|op| module.op(*op).def.is(Traits::CONSTANT)).collect();
+        let constant = constants(module, &ops);
         let group_of = vec![None; ops.len()];
         let mut grouping = Grouping {
             module,
