@@ -1,7 +1,7 @@
 //! The driver: one function of core IR (kernels formed or not) to a program, with the table of what runs where.
 //!
-//! Every op is offered to the target's rows in order, then to the host's. A kernel goes to the target as a whole, or its ops one by
-//! one. Symbols left in the types become registers with a declared maximum. Ops on constants alone become constant expressions.
+//! Every op is offered to the target's rows in order, then to the host's; what a row cannot do after all (its smallest tiles do not
+//! fit) is taken back and goes on to the next. A kernel goes to the target as a whole, or its ops one by one. Symbols left in the types become registers with a declared maximum. Ops on constants alone become constant expressions.
 //!
 //! ```text
 //! let mut constants = ConstantPool::new();
@@ -21,7 +21,7 @@ use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::place::{Capacities, Placed, place};
 use crate::placement::{Placement, PlacementRow};
 use crate::target::Target;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::dialects::{builtin, core};
 use tilewright_ir::module::{BlockId, Module, OpId};
@@ -193,8 +193,9 @@ impl LoweringContext<'_> {
             for row in target.lowerings.iter().filter(|row| row.subject == subject) {
                 let place =
                     PlaceContext { module: self.source, op, ranges: &self.ranges, machine: &self.machine };
-                match (row.place)(&place) {
-                    Ok(()) => return self.run_row(row, op, target.name, label, String::new()),
+                let tried = (row.place)(&place).and_then(|()| self.attempt(row, op, target.name, &label));
+                match tried {
+                    Ok(()) => return Ok(()),
                     Err(why) => reason = why,
                 }
             }
@@ -240,6 +241,31 @@ impl LoweringContext<'_> {
             return (known.unwrap_or(Subject::Kernel("")), format!("kernel {kind}"));
         }
         (Subject::Op(operation.def), operation.def.name.to_string())
+    }
+
+    /// Runs a row of the target. What it wrote before it failed is taken back.
+    fn attempt(&mut self, row: &Lowering, op: OpId, target: &'static str, label: &str) -> Result<(), String> {
+        let (declared, written) = (self.declarations, self.tile.block(self.block).ops.len());
+        let derived = self.derived.clone();
+        let done = self.run_row(row, op, target, label.to_string(), String::new());
+        if done.is_err() {
+            // Declarations stay, at the start of the function: later ops share them.
+            let moved = if self.block == self.top { self.declarations - declared } else { 0 };
+            self.erase_from(written + moved);
+            self.derived = derived;
+        }
+        done
+    }
+
+    /// Erases the current block's ops from a position on, and forgets the views of their buffers.
+    fn erase_from(&mut self, position: usize) {
+        let ops = self.tile.block(self.block).ops[position..].to_vec();
+        let mut buffers = BTreeSet::new();
+        for op in ops.into_iter().rev() {
+            self.tile.walk(op, &mut |inner| buffers.extend(self.tile.op(inner).results.iter().copied()));
+            self.tile.erase(op);
+        }
+        self.views.retain(|_, view| !buffers.contains(&view.buffer));
     }
 
     fn run_row(

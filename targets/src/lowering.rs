@@ -103,7 +103,7 @@ pub struct Lowering {
     pub subject: Subject,
     /// Whether it takes this op; else the reason, for the placement table.
     pub place: fn(&PlaceContext) -> Result<(), String>,
-    /// Writes the tile ops. An error here is a compile error, not a fallback.
+    /// Writes the tile ops. An error sends the op on to the next row, at last to the host, with this reason in the placement table.
     pub lower: fn(&mut LoweringContext, OpId) -> Result<(), String>,
 }
 

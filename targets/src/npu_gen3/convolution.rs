@@ -2,7 +2,8 @@
 //!
 //! Rows are the first spatial dimension. Their tiles are written out one after another, because padding differs at the borders;
 //! each loads its input rows with their halo. Channels run in a loop nest, input channels as a reduction in the accumulators.
-//! A group of channels is never cut. It must not know other kernels.
+//! Small groups of channels are taken several at a time and never cut; large ones one after another, each as a convolution of its own.
+//! It must not know other kernels.
 //!
 //! ```text
 //! for each row tile: for o, c: transfer x[c, rows + halo], w[o, c]; convolution into acc; add bias; transfer y
@@ -22,7 +23,6 @@ use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{OpId, ValueId};
-use tilewright_ir::types::TensorType;
 
 /// Rows of this file.
 pub static LOWERINGS: &[Lowering] = &[
@@ -52,35 +52,17 @@ fn place(context: &PlaceContext) -> Result<(), String> {
     if x.shape[1].known().is_none() {
         return Err("the number of channels is not known".into());
     }
-    let needed = row_bytes(context, x);
-    if needed > context.machine.sram_bytes {
-        let has = context.machine.sram_bytes;
-        return Err(format!("one row of windows reads {needed} bytes of input, SRAM has {has}"));
-    }
     Ok(())
-}
-
-/// Bytes of one channel that a row of windows reads, the least that a tile of a pool or convolution holds; 0 where it is not known.
-fn row_bytes(context: &PlaceContext, x: &TensorType) -> u64 {
-    let op = context.module.op(context.op);
-    let ints = |name: &str| op.attributes.get(name).and_then(|value| value.as_ints()).unwrap_or_default();
-    let window = match context.operand(1) {
-        Some(w) if op.def != &core::POOL => w.shape.get(2).and_then(Dim::known),
-        _ => ints("kernel").first().copied(),
-    };
-    let dilation = ints("dilations").first().copied().unwrap_or(1);
-    let (Some(window), Some(rows)) = (window, x.shape[2].known()) else { return 0 };
-    let reach = window.saturating_sub(1).saturating_mul(dilation).saturating_add(1).min(rows);
-    let row = x.shape[3..].iter().map(|dim| dim.known().unwrap_or(1)).fold(1i64, i64::saturating_mul);
-    let elements = reach.saturating_mul(row).max(0) as u64;
-    elements.saturating_mul(x.element.bits() as u64) / 8
 }
 
 /// Axes of the nest.
 const BATCH: usize = 0;
 const OUT: usize = 1;
 const IN: usize = 2;
+/// Channels that a tile is a multiple of, where that fits.
+const CHANNEL_GRANULE: u64 = 16;
 
+#[derive(Clone)]
 struct Convolution<'k> {
     shape: Shape,
     x: View,
@@ -88,12 +70,21 @@ struct Convolution<'k> {
     bias: Option<View>,
     /// The convolution's own result.
     value: ValueId,
-    result_element: Element,
     /// Dimensions of the result.
     dims: Vec<Dim>,
-    kernel: &'k Kernel,
+    /// The kernel's ops, the convolution first.
+    ops: &'k [OpId],
     /// Values of the kernel that lie in memory.
     inputs: BTreeMap<ValueId, View>,
+    /// Values that leave the kernel.
+    outputs: BTreeMap<ValueId, View>,
+}
+
+/// Tiles of output rows, and what a row tile is cut into.
+struct Schedule {
+    height: i64,
+    plan: Plan,
+    cycles: u64,
 }
 
 fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
@@ -119,9 +110,8 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     if dims.contains(&Dim::Known(0)) {
         return Ok(());
     }
-    let element = ty.element;
-    Convolution { shape, x, w, bias, value, result_element: element, dims, kernel: &kernel, inputs }
-        .run(context)
+    let (ops, outputs) = (kernel.ops.as_slice(), kernel.outputs.clone());
+    Convolution { shape, x, w, bias, value, dims, ops, inputs, outputs }.run(context)
 }
 
 impl Convolution<'_> {
@@ -131,47 +121,103 @@ impl Convolution<'_> {
     }
 
     fn run(&self, context: &mut LoweringContext) -> Result<(), String> {
+        let together = self.schedule(context)?;
+        if self.shape.groups == 1 || self.shape.kind == Kind::Pool {
+            return self.write(context, &together?);
+        }
+        let groups: Vec<Convolution> = (0..self.shape.groups).map(|group| self.group(group)).collect();
+        let apart = groups[0].schedule(context)?;
+        let cycles = apart.as_ref().map(|apart| apart.cycles.saturating_mul(groups.len() as u64));
+        match (together, cycles) {
+            (Ok(together), Ok(cycles)) if together.cycles <= cycles => self.write(context, &together),
+            (Ok(together), Err(_)) => self.write(context, &together),
+            _ => {
+                let apart = apart?;
+                groups.iter().try_for_each(|group| group.write(context, &apart))
+            }
+        }
+    }
+
+    /// One group of channels as a convolution of its own.
+    fn group(&self, index: i64) -> Convolution<'_> {
+        let groups = self.shape.groups;
+        let part = |view: &View, axis: usize| {
+            let length = view.dims[axis].known().unwrap_or(1) / groups;
+            view.slice(axis, &Dim::Known(index * length), &Dim::Known(length), 1)
+        };
+        let parts = |views: &BTreeMap<ValueId, View>| {
+            views.iter().map(|(value, view)| (*value, part(view, 1))).collect::<BTreeMap<_, _>>()
+        };
+        let mut dims = self.dims.clone();
+        dims[1] = Dim::Known(dims[1].known().unwrap_or(1) / groups);
+        let mut shape = self.shape.clone();
+        shape.groups = 1;
+        Convolution {
+            shape,
+            x: part(&self.x, 1),
+            w: self.w.as_ref().map(|w| part(w, 0)),
+            bias: self.bias.as_ref().map(|bias| part(bias, 0)),
+            dims,
+            inputs: parts(&self.inputs),
+            outputs: parts(&self.outputs),
+            ..self.clone()
+        }
+    }
+
+    /// The schedule of the fewest cycles, or why none fits.
+    fn schedule(&self, context: &LoweringContext) -> Result<Result<Schedule, String>, String> {
         let rows = context.maximum(&self.dims[2])?.max(1);
         let heights = match self.dims[2].known() {
             Some(_) => candidates(Axis::new("rows", rows as u64, 1)),
             None => vec![rows as u64],
         };
-        let mut best: Option<(u64, i64, Plan)> = None;
-        let mut reason = String::new();
+        let mut best: Result<Schedule, String> = Err(String::new());
         for height in heights {
-            match self.plan(context, height as i64)? {
-                Ok(plan) => {
+            match (self.plan(context, height as i64)?, &best) {
+                (Ok(plan), earlier) => {
                     let cycles = plan.cycles.saturating_mul((rows as u64).div_ceil(height));
-                    if best.as_ref().is_none_or(|best| cycles < best.0) {
-                        best = Some((cycles, height as i64, plan));
+                    if earlier.as_ref().map_or(true, |best| cycles < best.cycles) {
+                        best = Ok(Schedule { height: height as i64, plan, cycles });
                     }
                 }
-                Err(what) => reason = what,
+                (Err(what), Err(_)) => best = Err(what),
+                (Err(_), Ok(_)) => {}
             }
         }
-        let (_, height, plan) = best.ok_or(reason)?;
+        Ok(best)
+    }
+
+    fn write(&self, context: &mut LoweringContext, schedule: &Schedule) -> Result<(), String> {
+        let rows = context.maximum(&self.dims[2])?.max(1);
         let mut start = 0;
         while start < rows {
             let length = match self.dims[2].known() {
-                Some(_) => Dim::Known(height.min(rows - start)),
+                Some(_) => Dim::Known(schedule.height.min(rows - start)),
                 None => self.dims[2].clone(),
             };
-            self.row_tile(context, &plan, start, &length)?;
-            start += height;
+            self.row_tile(context, &schedule.plan, start, &length)?;
+            start += schedule.height;
         }
         Ok(())
     }
 
     fn plan(&self, context: &LoweringContext, height: i64) -> Result<Result<Plan, String>, String> {
+        let mut best: Result<Plan, String> = Err(String::new());
         if !self.is_grouped() {
-            let problem = self.problem(context, height, None)?;
-            return Ok(search(&problem, limits(context)).map_err(|error| error.to_string()));
+            // Whole vectors of channels where they fit, else any number of them.
+            for granule in [CHANNEL_GRANULE, 1] {
+                let problem = self.problem(context, height, None, granule)?;
+                best = search(&problem, limits(context)).map_err(|error| error.to_string());
+                if best.is_ok() {
+                    break;
+                }
+            }
+            return Ok(best);
         }
         // Groups are taken in tiles that divide them, so that every command has the same number.
         let groups = self.channel_steps();
-        let mut best: Result<Plan, String> = Err(String::new());
         for tile in (1..=groups).filter(|tile| groups % tile == 0) {
-            let problem = self.problem(context, height, Some(tile as u64))?;
+            let problem = self.problem(context, height, Some(tile as u64), CHANNEL_GRANULE)?;
             match (search(&problem, limits(context)), &best) {
                 (Ok(plan), Ok(least)) if plan.cycles >= least.cycles => {}
                 (Ok(plan), _) => best = Ok(plan),
@@ -192,7 +238,13 @@ impl Convolution<'_> {
         }
     }
 
-    fn problem(&self, context: &LoweringContext, height: i64, tile: Option<u64>) -> Result<Problem, String> {
+    fn problem(
+        &self,
+        context: &LoweringContext,
+        height: i64,
+        tile: Option<u64>,
+        granule: u64,
+    ) -> Result<Problem, String> {
         let maximum = |dim: &Dim| context.maximum(dim).map(|value| value.max(1) as u64);
         let product =
             |dims: &[Dim]| dims.iter().map(maximum).try_fold(1u64, |all, dim| dim.map(|dim| all * dim));
@@ -208,7 +260,7 @@ impl Convolution<'_> {
             fixed,
             ..Operand::new(flow, axes, element.bits() as u64)
         };
-        let (x, result) = (self.x.element, self.result_element);
+        let x = self.x.element;
         let mut operands = vec![if grouped {
             fixed(Flow::Load, &[BATCH, OUT], x, in_channels / steps * in_points)
         } else {
@@ -232,19 +284,19 @@ impl Convolution<'_> {
         for view in self.inputs.values() {
             operands.push(fixed(Flow::Load, &[BATCH, OUT], view.element, channels * points));
         }
-        for op in &self.kernel.ops {
+        for op in self.ops {
             let value = context.result(*op, 0);
-            let flow = if self.kernel.outputs.contains_key(&value) { Flow::Store } else { Flow::Hold };
+            let flow = if self.outputs.contains_key(&value) { Flow::Store } else { Flow::Hold };
             operands.push(fixed(flow, &[BATCH, OUT], context.ty(value)?.element, channels * points));
         }
         if self.w.is_some() {
             operands.push(fixed(Flow::Accumulate, &[BATCH, OUT], Element::F32, channels * points));
         }
-        let out = Axis { tile, ..Axis::new("output channel", steps, if grouped { 1 } else { 16 }) };
+        let out = Axis { tile, ..Axis::new("output channel", steps, if grouped { 1 } else { granule }) };
         let axes = vec![
             Axis::with_tile("batch", maximum(&self.dims[0])?, 1),
             out,
-            Axis::new("input channel", reduce, 16),
+            Axis::new("input channel", reduce, granule),
         ];
         let work = vec![
             Work {
@@ -257,11 +309,10 @@ impl Convolution<'_> {
             },
             Work {
                 axes: vec![BATCH, OUT],
-                factor: channels * points * self.kernel.ops.len() as u64,
+                factor: channels * points * self.ops.len() as u64,
                 per_cycle: context.machine.vector_lanes,
             },
         ];
-        let _ = result;
         Ok(Problem { axes, operands, work, orders: vec![vec![0, 1, 2], vec![1, 0, 2]], fixed_sram_bytes: 0 })
     }
 
@@ -320,9 +371,9 @@ impl Convolution<'_> {
             homes.insert(*value, Home::Load(add(out(view)?)));
         }
         let mut results = Vec::new();
-        for op in &self.kernel.ops {
+        for op in self.ops {
             let value = context.result(*op, 0);
-            let home = match self.kernel.outputs.get(&value) {
+            let home = match self.outputs.get(&value) {
                 Some(view) => {
                     results.push(out(view)?);
                     Home::Result(results.len() - 1)
@@ -479,7 +530,7 @@ impl Body for ConvolutionBody<'_> {
             None if sum == result => {}
             None => tile_op::convert(context, &result, &sum)?,
         }
-        for op in &self.convolution.kernel.ops[1..] {
+        for op in &self.convolution.ops[1..] {
             let operands = Kernel::operands(context, *op);
             let operands: Vec<Option<View>> = operands
                 .iter()

@@ -1,4 +1,4 @@
-// A tile that cannot fit on the chip.
+// A row that cannot fit on the chip goes to the host, which says why.
 // target: npu-gen3
 // sram: 1024
 "builtin.module"() ({
