@@ -116,6 +116,8 @@ impl CompileOptions {
             shapes: self.shapes.iter().map(|(name, shape)| (name.as_str().into(), shape.clone())).collect(),
             int8_activations: self.activations != import::Activations::Exact,
             int8_activations_fused: self.activations == import::Activations::Int8Fused,
+            // Programs bind the batch: to one where they chunk a text.
+            one_sequence: true,
             ..Default::default()
         }
     }

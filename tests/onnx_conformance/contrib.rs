@@ -1,11 +1,11 @@
-//! ONNX Runtime's own operators: small cases with the values that it computes for them, recorded by
+//! Operators of ONNX Runtime, and those that ONNX's own tests leave out: small cases with the values that it computes, recorded by
 //! `models/scripts/contrib_cases.py`.
 //!
 //! | environment variable | meaning |
 //! |---|---|
 //! | `TILEWRIGHT_CONTRIB=TEXT` | runs the cases whose name contains it |
 
-use crate::run::{Machine, TARGET, engines_of};
+use crate::run::{Machine, TARGET, engines_of, host_reason};
 use harness::recorded::{cases_in, tests_folder};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tilewright::cases;
 use tilewright::driver::CompileOptions;
 use tilewright::execute::{On, execute};
-use tilewright::import::onnx::support::{Record, only_operator};
+use tilewright::import::onnx::support::{Evidence, Record, Shown};
 use tilewright::loaded::Loaded;
 use tilewright::metrics::compare;
 use tilewright::model::Source;
@@ -23,6 +23,8 @@ use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::element::Element;
 use tilewright_ir::tensor::Tensor;
 
+/// The name of these cases among the suites.
+const SUITE: &str = "onnx-runtime";
 /// Cases that do not agree: case, machine, why.
 const EXCEPTIONS: &[(&str, Machine, &str)] = &[];
 
@@ -34,19 +36,11 @@ fn first_line(problems: &Diagnostics) -> String {
     problems.first().map(ToString::to_string).unwrap_or_default().replace('\n', "; ")
 }
 
-/// What a case shows beside its values.
-#[derive(Default)]
-struct Seen {
-    on_host: BTreeSet<String>,
-    engines: BTreeSet<String>,
-    elements: BTreeSet<String>,
-}
-
 fn found_on(
     session: &Session,
     case: &cases::Case,
     machine: Machine,
-    seen: &mut Seen,
+    seen: &mut Shown,
 ) -> Result<Vec<Tensor>, Diagnostics> {
     let source = Source::Onnx(case.model.clone());
     let options = CompileOptions { target: TARGET.into(), ..CompileOptions::default() };
@@ -56,14 +50,14 @@ fn found_on(
     let compilation = session.compile(&source, &options)?;
     for report in &compilation.programs {
         seen.engines.extend(engines_of(report));
-        seen.on_host.extend(report.placement.fallbacks().map(|row| format!("{}: {}", row.op, row.reason)));
+        seen.hosted.extend(report.placement.fallbacks().filter_map(|row| host_reason(&row.op, &row.reason)));
     }
     let signature = &compilation.signature;
     Loaded::from_compilation(&compilation)?.run_once(signature, &case.inputs)
 }
 
 /// What is wrong with a case on a machine, if anything.
-fn problem(session: &Session, folder: &Path, machine: Machine, seen: &mut Seen) -> Option<String> {
+fn problem(session: &Session, folder: &Path, machine: Machine, seen: &mut Shown) -> Option<String> {
     let case = match cases::read(folder) {
         Ok(case) => case,
         Err(problems) => return Some(first_line(&problems)),
@@ -98,14 +92,14 @@ struct Verdict {
     name: String,
     folder: PathBuf,
     problems: [Option<String>; 2],
-    seen: Seen,
+    seen: Shown,
 }
 
 fn run_all(only: &str) -> Vec<Verdict> {
     let session = Session::new();
     let run = |folder: PathBuf| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut seen = Seen::default();
+        let mut seen = Shown::default();
         let problems = [Machine::Evaluator, Machine::Target]
             .map(|machine| problem(&session, &folder, machine, &mut seen));
         Verdict { name, folder, problems, seen }
@@ -114,23 +108,34 @@ fn run_all(only: &str) -> Vec<Verdict> {
     folders.into_par_iter().filter(|folder| folder.to_string_lossy().contains(only)).map(run).collect()
 }
 
-/// Adds what the cases show to a record.
-pub(crate) fn add_to(record: &mut Record) {
+/// Adds the counts to a record, and what the cases show to the evidence.
+pub(crate) fn add_to(record: &mut Record, evidence: &mut Vec<Evidence>) {
     let verdicts = run_all("");
     let agree = |at: usize| verdicts.iter().filter(|verdict| verdict.problems[at].is_none()).count();
-    record.suites.insert("com.microsoft".into(), [verdicts.len(), agree(0), agree(1)]);
-    for verdict in verdicts.iter().filter(|verdict| verdict.problems[1].is_none()) {
-        if let Some(key) = only_operator(&verdict.folder.join("model.onnx")) {
-            let shown = record.operators.entry(key).or_default();
-            shown.elements.extend(verdict.seen.elements.iter().cloned());
-            shown.engines.extend(verdict.seen.engines.iter().cloned());
+    record.suites.insert(SUITE.into(), [verdicts.len(), agree(0), agree(1)]);
+    let proven = verdicts.into_iter().filter(|verdict| verdict.problems[1].is_none());
+    evidence
+        .extend(proven.filter_map(|verdict| Evidence::of(&verdict.folder.join("model.onnx"), verdict.seen)));
+}
+
+/// What runs on the host of each operator. A new line is an operator that an engine does not take any more.
+fn fallbacks(verdicts: &[Verdict]) -> String {
+    let mut lines = BTreeSet::new();
+    for verdict in verdicts {
+        let case = Evidence::of(&verdict.folder.join("model.onnx"), verdict.seen.clone());
+        if let Some(case) = &case
+            && let Some((_, operator)) = case.only_operator()
+        {
+            lines.extend(case.shown.hosted.iter().map(|reason| format!("{operator}: {reason}\n")));
         }
     }
+    lines.into_iter().collect()
 }
 
 #[test]
 fn operators_of_onnx_runtime_agree_with_it() {
-    let verdicts = run_all(&std::env::var("TILEWRIGHT_CONTRIB").unwrap_or_default());
+    let filter = std::env::var("TILEWRIGHT_CONTRIB").unwrap_or_default();
+    let verdicts = run_all(&filter);
     assert!(!verdicts.is_empty(), "there are no cases");
     let (mut agreed, mut faults) = ([0, 0], Vec::new());
     let mut host: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -145,14 +150,19 @@ fn operators_of_onnx_runtime_agree_with_it() {
                 (Some(what), None) => faults.push(format!("{name} on {}: {what}", machine.name())),
             }
         }
-        for what in &verdict.seen.on_host {
+        for what in &verdict.seen.hosted {
             host.entry(what).or_default().push(name);
         }
     }
     let all = verdicts.len();
-    println!("com.microsoft      of {all:>4}: evaluator {:>4}, {TARGET} {:>4}", agreed[0], agreed[1]);
+    println!("{SUITE:<18} of {all:>4}: evaluator {:>4}, {TARGET} {:>4}", agreed[0], agreed[1]);
     for (what, names) in &host {
         println!("  {:>4} on the host: {what} ({})", names.len(), names[0]);
     }
     assert!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
+    if filter.is_empty() {
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "." }, {
+            insta::assert_snapshot!("host_fallbacks_contrib", fallbacks(&verdicts));
+        });
+    }
 }

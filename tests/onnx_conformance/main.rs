@@ -17,7 +17,7 @@ use crate::run::{Machine, Verdict, run};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tilewright::import::onnx::support::{PEERS, Record, only_operator};
+use tilewright::import::onnx::support::{Evidence, PEERS, Record, Shown, shown_by};
 use tilewright::session::Session;
 
 /// Each case on both machines.
@@ -96,36 +96,40 @@ fn host_ops(verdicts: &Verdicts) -> String {
     })
 }
 
-/// What runs on the host in node cases that agree, each op with its reasons, types left out. A new line is an op that an engine does
+/// What runs on the host in node cases that agree. A new line is an op that an engine does
 /// not take any more.
 fn fallbacks(verdicts: &Verdicts) -> String {
     let mut lines = std::collections::BTreeSet::new();
     let cases = verdicts.iter().filter(|(case, both)| case.suite == "node" && both[1].problem.is_none());
     for (op, reason) in cases.flat_map(|(_, both)| &both[1].on_host) {
-        let (start, end) = (reason.find("tensor<"), reason.rfind('>'));
-        let reason = match start.zip(end) {
-            Some((start, end)) => format!("{}a tensor{}", &reason[..start], &reason[end + 1..]),
-            None => reason.clone(),
-        };
-        lines.insert(format!("{op}: {reason}\n"));
+        lines.extend(run::host_reason(op, reason).map(|line| line + "\n"));
     }
     lines.into_iter().collect()
 }
 
 /// What a run shows, for the table of operators.
 fn record_of(verdicts: &Verdicts) -> Record {
-    let mut record = Record::default();
+    let (mut record, mut evidence) = (Record::default(), Vec::new());
     for (case, [evaluator, target]) in verdicts {
         let row = record.suites.entry(case.suite.clone()).or_default();
         row[0] += 1;
         row[1] += usize::from(evaluator.problem.is_none());
         row[2] += usize::from(target.problem.is_none());
-        if let (None, Some(key)) = (&target.problem, only_operator(&case.model())) {
-            let shown = record.operators.entry(key).or_default();
-            shown.elements.extend(case.elements());
-            shown.engines.extend(target.engines.iter().cloned());
+        if target.problem.is_none() {
+            let shown = Shown {
+                elements: case.elements().into_iter().collect(),
+                engines: target.engines.clone(),
+                hosted: target
+                    .on_host
+                    .iter()
+                    .filter_map(|(op, reason)| run::host_reason(op, reason))
+                    .collect(),
+            };
+            evidence.extend(Evidence::of(&case.model(), shown));
         }
     }
+    contrib::add_to(&mut record, &mut evidence);
+    record.operators = shown_by(&evidence);
     record
 }
 
@@ -190,8 +194,7 @@ fn the_suite_agrees_but_for_the_waivers() {
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "." }, {
         insta::assert_snapshot!("host_fallbacks", fallbacks(&verdicts));
     });
-    let mut record = record_of(&verdicts);
-    contrib::add_to(&mut record);
+    let record = record_of(&verdicts);
     let mut problems = check(&verdicts);
     problems.extend(run::check_record(&record));
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));

@@ -221,6 +221,21 @@ pub(crate) fn engines_of(report: &ProgramReport) -> BTreeSet<String> {
     engines
 }
 
+/// An op on the host and why, element types and shapes left out; nothing for empty tensors, and the op alone where no engine has it.
+pub(crate) fn host_reason(op: &str, reason: &str) -> Option<String> {
+    if reason == "it has no elements to compute" {
+        return None;
+    }
+    if reason.ends_with(&format!("has no lowering for {op}")) {
+        return Some(op.to_string());
+    }
+    let reason = match reason.find("tensor<").zip(reason.rfind('>')) {
+        Some((start, end)) => format!("{}a tensor{}", &reason[..start], &reason[end + 1..]),
+        None => reason.to_string(),
+    };
+    Some(format!("{op}: {reason}"))
+}
+
 /// Compares what a run has shown with the checked-in record, or writes it when blessing.
 pub(crate) fn check_record(record: &Record) -> Vec<String> {
     if std::env::var_os("TILEWRIGHT_BLESS_WAIVERS").is_some() {

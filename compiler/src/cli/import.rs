@@ -1,8 +1,9 @@
 //! `tilewright import`: an ONNX model as core IR.
 
 use super::parse_bindings;
+use crate::driver::CompileOptions;
 use crate::exit::Failure;
-use crate::import::Activations;
+use crate::import::{Activations, Options};
 use crate::model::Source;
 use crate::session::Session;
 use std::path::PathBuf;
@@ -36,7 +37,14 @@ pub(crate) struct Arguments {
 /// Imports and prints.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let source = Source::open(&arguments.model)?;
-    let imported = session.import(&source, &parse_bindings(&arguments.bind)?, arguments.activations)?;
+    let options = CompileOptions {
+        bindings: parse_bindings(&arguments.bind)?,
+        activations: arguments.activations,
+        ..CompileOptions::default()
+    };
+    // Whoever reads the text may bind a batch to any number.
+    let options = Options { one_sequence: false, ..options.import_options() };
+    let imported = session.import_with(&source, &options)?;
     crate::render::print_all(&imported.diagnostics, &[]);
     let options = PrintOptions {
         locations: arguments.mlir_print_debuginfo,

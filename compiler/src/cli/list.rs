@@ -2,7 +2,7 @@
 
 use super::table;
 use crate::exit::Failure;
-use crate::import::onnx::support::{RECORD, Record, support};
+use crate::import::onnx::support::{COLUMNS, RECORD, Record, support};
 use crate::session::Session;
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(crate) struct OpsArguments {
     /// Show one op in full
     #[arg(value_name = "OP")]
     name: Option<String>,
-    /// List the ONNX operators that are read: opset versions, and the element types and engines that cases have shown
+    /// List the ONNX operators that are read: opset versions, element types and engines that cases have shown, limits
     #[arg(long)]
     onnx: bool,
     /// Print JSON
@@ -124,12 +124,8 @@ pub(crate) fn passes(session: &Session, arguments: &Arguments) -> Result<(), Fai
 /// The ops of all dialects, one op in full, or the ONNX operators.
 pub(crate) fn ops(session: &Session, arguments: &OpsArguments) -> Result<(), Failure> {
     if arguments.onnx {
-        let rows = support(&Record::parse(RECORD)).into_iter().map(|row| {
-            let (elements, engines) = (row.elements(), row.engines());
-            vec![row.domain, row.name, row.opsets, elements, engines]
-        });
-        let form = Form::of(arguments.json, arguments.csv);
-        show_as(form, &["domain", "operator", "opset", "types", "runs on"], rows.collect());
+        let rows = support(&Record::parse(RECORD)).into_iter().map(|row| row.cells().to_vec());
+        show_as(Form::of(arguments.json, arguments.csv), &COLUMNS, rows.collect());
         return Ok(());
     }
     if let Some(name) = &arguments.name {

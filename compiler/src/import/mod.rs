@@ -48,6 +48,9 @@ pub struct Options {
     /// Do so as well where ONNX Runtime fuses DequantizeLinear of a 4-bit weight with MatMul. It depends on its optimisation level whether a
     /// recording was made so.
     pub int8_activations_fused: bool,
+    /// Take a symbolic batch of cached attention for one sequence, all of whose cache is valid: faster, and for callers that import again
+    /// where a run has more ([`Imported::batches`]).
+    pub one_sequence: bool,
 }
 
 /// An input or output of a model.
@@ -94,7 +97,7 @@ pub struct Imported {
     pub inputs: Vec<Port>,
     /// Outputs in the order of the function's results.
     pub outputs: Vec<Port>,
-    /// Symbols of batches that were taken for one sequence, so that all of a cache is valid. Bound to more, import again with them bound.
+    /// Symbols of batches that were taken for one sequence ([`Options::one_sequence`]). Bound to more, import again with them bound.
     pub batches: BTreeSet<Arc<str>>,
     /// The opset version of the standard domain that the model imports; 0 if none.
     pub opset: i64,

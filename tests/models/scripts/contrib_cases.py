@@ -1,4 +1,4 @@
-"""Small cases of ONNX Runtime's own operators (com.microsoft) with the values that ONNX Runtime computes for them.
+"""Small cases of operators that ONNX's own tests leave out (com.microsoft, much of ai.onnx.ml) with the values of ONNX Runtime.
 
     pip install onnx==1.23.2 onnxruntime==1.31.1 numpy
     python contrib_cases.py --out ../contrib            # all cases
@@ -21,7 +21,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-MICROSOFT = "com.microsoft"
+MICROSOFT, LEARNED = "com.microsoft", "ai.onnx.ml"
+VERSIONS = {MICROSOFT: 1, LEARNED: 3}
 CASES = {}
 TYPES = {
     "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64, "int32": TensorProto.INT32, "int8": TensorProto.INT8,
@@ -98,7 +99,7 @@ def build(made):
         outputs = [f"shown{at}" for at in range(len(outputs))]
     inputs = [helper.make_tensor_value_info(name, TYPES[value.dtype.name], value.shape) for name, value in fed]
     results = [helper.make_empty_tensor_value_info(name) for name in outputs if name]
-    imports = [helper.make_opsetid("", made["opset"])] + [helper.make_opsetid(MICROSOFT, 1)] * (made["domain"] == MICROSOFT)
+    imports = [helper.make_opsetid("", made["opset"])] + [helper.make_opsetid(*row) for row in VERSIONS.items() if row[0] == made["domain"]]
     graph = helper.make_graph(nodes, "case", inputs, results, initializers)
     return helper.make_model(graph, opset_imports=imports, ir_version=10), fed, [name for name in outputs if name]
 
@@ -888,6 +889,147 @@ def c_dist(random, metric):
 
 
 variants("c_dist", c_dist, euclidean=dict(metric="euclidean"), squared=dict(metric="sqeuclidean"))
+
+
+@case
+def fused_matmul_activation(random):
+    def same_as(x, w):
+        steps = ("Transpose", ["w"], "t", dict(perm=[1, 0])), ("MatMul", ["x", "t"], "p"), ("LeakyRelu", ["p"], "y", dict(alpha=0.2))
+        return standard(*steps, inputs=dict(x=x, w=w))
+
+    inputs = [random.real(2, 3, 8), Stored(random.real(5, 8))]
+    return node("FusedMatMulActivation", inputs, dict(activation="LeakyRelu", activation_alpha=0.2, transB=1), same_as=same_as)
+
+
+@case
+def nhwc_fused_conv(random):
+    def same_as(x, w, bias):
+        steps = [("Transpose", ["x"], "c", dict(perm=[0, 3, 1, 2])), ("Transpose", ["w"], "v", dict(perm=[0, 3, 1, 2]))]
+        steps += [("Conv", ["c", "v", "b"], "o", dict(pads=[1, 1, 1, 1])), ("Relu", ["o"], "r"), ("Transpose", ["r"], "y", dict(perm=[0, 2, 3, 1]))]
+        return standard(*steps, inputs=dict(x=x, w=w, b=bias))
+
+    inputs = [random.real(1, 5, 6, 4), Stored(random.real(6, 3, 3, 4)), Stored(random.real(6))]
+    return node("NhwcFusedConv", inputs, dict(pads=[1, 1, 1, 1], activation="Relu"), same_as=same_as)
+
+
+variants("global_lp_pool", lambda random, p: node("GlobalLpPool", [random.real(2, 3, 4, 5)], dict(p=p), domain=""), one=dict(p=1), two=dict(p=2))
+
+
+@case
+def max_roi_pool(random):
+    rois = np.array([[0, 0, 0, 7, 7], [1, 2, 1, 5, 6], [0, 3, 3, 3, 4]], "float32")
+    return node("MaxRoiPool", [random.real(2, 3, 8, 8), Stored(rois)], dict(pooled_shape=[2, 3], spatial_scale=0.75), domain="")
+
+
+# ---- learned models ----------------------------------------------------------------------------------------------------
+
+
+def forest(random, trees=3, depth=3, features=4, targets=2, kind="target", modes=("BRANCH_LEQ",), missing=False):
+    """Complete trees; every leaf has one or two weights."""
+    nodes = {name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true")}
+    leaves = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
+    inner, count = (1 << depth) - 1, (1 << (depth + 1)) - 1
+    for tree in range(trees):
+        for at in range(count):
+            is_leaf = at >= inner
+            row = [tree, at, int(random.whole(0, features)), float(np.float32(random.real())), "LEAF" if is_leaf else modes[at % len(modes)]]
+            row += [0, 0, 0] if is_leaf else [2 * at + 1, 2 * at + 2, int(missing and at % 2)]
+            for name, value in zip(nodes, row):
+                nodes[name].append(value)
+            if is_leaf:
+                for target in {int(random.whole(0, targets)), at % targets}:
+                    for name, value in zip(leaves, [tree, at, target, float(np.float32(random.real()))]):
+                        leaves[name].append(value)
+    if not missing:
+        del nodes["missing_value_tracks_true"]
+    return {**{f"nodes_{name}": values for name, values in nodes.items()}, **{f"{kind}_{name}": values for name, values in leaves.items()}}
+
+
+def with_gaps(values, every=5):
+    values.reshape(-1)[::every] = np.nan
+    return values
+
+
+def tree_ensemble_regressor(random, targets=2, missing=False, modes=("BRANCH_LEQ",), **attributes):
+    x = random.real(6, 4)
+    given = forest(random, targets=targets, missing=missing, modes=modes)
+    return node("TreeEnsembleRegressor", [with_gaps(x) if missing else x], dict(n_targets=targets, **given, **attributes), domain=LEARNED)
+
+
+variants(
+    "tree_ensemble_regressor", tree_ensemble_regressor,
+    sum=dict(base_values=[0.5, -0.25]), average=dict(aggregate_function="AVERAGE"), least=dict(aggregate_function="MIN"), most=dict(aggregate_function="MAX"),
+    modes=dict(modes=("BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_LEQ")), missing=dict(missing=True), softmax=dict(post_transform="SOFTMAX"), one=dict(targets=1),
+)
+
+
+def tree_ensemble_classifier(random, labels=(3, 5, 9), targets=3, **attributes):
+    given = forest(random, targets=targets, kind="class")
+    attributes = dict(classlabels_int64s=list(labels), **given, **attributes)
+    return node("TreeEnsembleClassifier", [random.real(6, 4)], attributes, outputs=2, domain=LEARNED)
+
+
+variants(
+    "tree_ensemble_classifier", tree_ensemble_classifier,
+    plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), base=dict(base_values=[0.5, -0.5, 0.25]),
+    two=dict(labels=(0, 1), targets=2), binary=dict(labels=(0, 1), targets=1),
+)
+
+
+def linear_classifier(random, rows=3, labels=(4, 7, 9), **attributes):
+    given = dict(coefficients=random.real(rows, 4).flatten().tolist(), intercepts=random.real(rows).tolist(), classlabels_ints=list(labels))
+    return node("LinearClassifier", [random.real(5, 4)], dict(**given, **attributes), outputs=2, domain=LEARNED)
+
+
+variants(
+    "linear_classifier", linear_classifier,
+    plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), binary=dict(rows=2, labels=(0, 1)),
+    binary_logistic=dict(rows=2, labels=(0, 1), post_transform="LOGISTIC"),
+)
+
+
+def linear_regressor(random, targets=2, **attributes):
+    given = dict(coefficients=random.real(targets, 4).flatten().tolist(), intercepts=random.real(targets).tolist(), targets=targets)
+    return node("LinearRegressor", [random.real(5, 4)], dict(**given, **attributes), domain=LEARNED)
+
+
+variants("linear_regressor", linear_regressor, plain=dict(), one=dict(targets=1), softmax=dict(post_transform="SOFTMAX"))
+
+
+@case
+def feature_vectorizer(random):
+    return node("FeatureVectorizer", [random.real(3, 2), random.real(3, 4)], dict(inputdimensions=[2, 4]), domain=LEARNED)
+
+
+@case
+def imputer_float(random):
+    return node("Imputer", [with_gaps(random.real(3, 4))], dict(imputed_value_floats=[0.5, 1.0, -1.0, 2.0], replaced_value_float=float("nan")), domain=LEARNED)
+
+
+@case
+def imputer_whole(random):
+    return node("Imputer", [random.whole(0, 3, 3, 4)], dict(imputed_value_int64s=[7], replaced_value_int64=1), domain=LEARNED)
+
+
+def label_encoder(random, x, **attributes):
+    return node("LabelEncoder", [np.asarray(x)], attributes, domain=LEARNED)
+
+
+variants(
+    "label_encoder", label_encoder,
+    to_float=dict(x=np.array([3, 1, 8, 3]), keys_int64s=[1, 3], values_floats=[0.5, -1.5], default_float=9.0),
+    to_whole=dict(x=np.array([0.5, 1.5, 7.0], "float32"), keys_floats=[1.5, 0.5], values_int64s=[10, 20], default_int64=-3),
+    floats=dict(x=np.array([[0.5, 1.5], [7.0, 0.5]], "float32"), keys_floats=[1.5, 0.5], values_floats=[2.5, 4.5]),
+    whole=dict(x=np.array([[4, 5], [6, 4]]), keys_int64s=[4, 6], values_int64s=[40, 60]),
+)
+variants("normalizer", lambda random, norm: node("Normalizer", [random.real(4, 5)], dict(norm=norm), domain=LEARNED), most=dict(norm="MAX"), l1=dict(norm="L1"), l2=dict(norm="L2"))
+
+
+def scaler(random, count):
+    return node("Scaler", [random.real(3, 4)], dict(offset=random.real(count).tolist(), scale=random.positive(count).tolist()), domain=LEARNED)
+
+
+variants("scaler", scaler, each=dict(count=4), all=dict(count=1))
 
 
 def main():

@@ -1,11 +1,13 @@
 //! ONNX models to `core` IR.
 //!
 //! The map: `file` and `weights` bring bytes, `schema` is the format, `table` and `rows` say what each operator becomes, `context`
-//! is what a row sees, `emit` makes the ops, `dims` and `symbolic` compute shapes, `importer` walks graphs, `signature` makes `@main`.
+//! is what a row sees, `emit` makes the ops, `differentiate` their gradients, `dims` and `symbolic` compute shapes, `importer` walks
+//! graphs, `signature` makes `@main`.
 //! An equality of two dimensions that comes to light on the way (a broadcast of `total_seq` with `past_seq + seq`) starts the import
 //! again with the symbol replaced: importing is cheap, since no weight is touched.
 
 mod context;
+mod differentiate;
 mod dims;
 mod emit;
 mod fault;

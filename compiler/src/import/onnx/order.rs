@@ -6,12 +6,15 @@ use super::label::label;
 use super::schema::{GraphProto, NodeProto};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Names that a node reads: its inputs, and what its subgraphs take from outside.
+/// Names that a node reads: its inputs, what its subgraphs take from outside, and what a gradient is of.
 fn reads<'a>(node: &'a NodeProto, into: &mut BTreeSet<&'a str>) {
     into.extend(node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
     for attribute in &node.attribute {
         for graph in attribute.g.iter().chain(&attribute.graphs) {
             captures(graph, into);
+        }
+        if node.op_type.as_deref() == Some("Gradient") && attribute.name.as_deref() == Some("y") {
+            into.extend(attribute.s.as_deref().and_then(|name| std::str::from_utf8(name).ok()));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A new operator is one row in `rows/<family>.rs`.
 //!
 //! ```text
-//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .., takes_lists: false }
+//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .., takes_lists: false, refused: "" }
 //! ```
 
 use super::context::NodeContext;
@@ -35,21 +35,30 @@ pub(crate) struct Row {
     pub(crate) build: Build,
     /// Whether inputs may be sequences or empty optionals.
     pub(crate) takes_lists: bool,
+    /// What of it is refused, for the table of operators; empty when nothing is.
+    pub(crate) refused: &'static str,
+}
+
+impl Row {
+    /// Says what of the operator is refused.
+    pub(crate) const fn refuses(self, refused: &'static str) -> Row {
+        Row { refused, ..self }
+    }
 }
 
 /// A standard operator since an opset version.
 pub(crate) const fn since(version: i64, op: &'static str, build: Build) -> Row {
-    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: false }
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: false, refused: "" }
 }
 
 /// As [`since`], for an operator whose inputs may be sequences or optionals.
 pub(crate) const fn listing(version: i64, op: &'static str, build: Build) -> Row {
-    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: true }
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: true, refused: "" }
 }
 
 /// An operator of another domain, in all its versions.
 pub(crate) const fn of(domain: &'static str, op: &'static str, build: Build) -> Row {
-    Row { domain, op, versions: 1..=i64::MAX, build, takes_lists: false }
+    Row { domain, op, versions: 1..=i64::MAX, build, takes_lists: false, refused: "" }
 }
 
 /// A standard operator of all versions.
@@ -79,6 +88,8 @@ pub struct Operator {
     pub since: i64,
     /// The last one, if there is an end.
     pub until: Option<i64>,
+    /// What of it is refused.
+    pub refused: &'static str,
 }
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
@@ -94,6 +105,7 @@ pub fn operators() -> Vec<Operator> {
             name: row.op,
             since: *row.versions.start(),
             until: until(*row.versions.end()),
+            refused: row.refused,
         })
         .collect();
     list.sort();

@@ -15,10 +15,10 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     since(18, "CenterCropPad", center_crop_pad),
-    since(18, "Col2Im", col2im),
-    since(11, "Det", determinant),
+    since(18, "Col2Im", col2im).refuses("sizes that are symbols"),
+    since(11, "Det", determinant).refuses("matrices of more than 64 rows or of unknown size"),
     since(10, "ReverseSequence", reverse_sequence),
-    since(9, "TfIdfVectorizer", tf_idf),
+    since(9, "TfIdfVectorizer", tf_idf).refuses("pools of strings"),
 ];
 
 /// The largest matrix whose determinant is taken: elimination is one step per row.

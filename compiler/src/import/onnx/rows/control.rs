@@ -17,8 +17,12 @@ use tilewright_ir::types::{Shape, TensorType, Type};
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] =
-    &[listing(1, "If", branch), listing(1, "Loop", repeat), since(8, "Scan", scan)];
+pub(super) static ROWS: &[Row] = &[
+    listing(1, "If", branch).refuses("branches whose results differ in rank or type"),
+    listing(1, "Loop", repeat)
+        .refuses("carried values whose rank or type changes; sequences over more than 1,024 rounds"),
+    since(8, "Scan", scan).refuses("opset 8: sequences of different lengths"),
+];
 
 /// How often a loop's body is imported until the shapes of what it carries are stable.
 const ROUNDS_MAX: usize = 4;

@@ -12,12 +12,13 @@ use tilewright_ir::op_def::OpDef;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("AveragePool", |node| pool(node, "average")),
-    standard("Conv", conv),
-    standard("ConvTranspose", conv_transpose),
+    standard("AveragePool", |node| pool(node, "average")).refuses("ceil_mode and auto_pad over a symbol"),
+    standard("Conv", conv).refuses("kernels of unknown size; auto_pad over a symbol"),
+    standard("ConvTranspose", conv_transpose).refuses("kernels of unknown size; output_shape over a symbol"),
     standard("GlobalAveragePool", |node| global_pool(node, &core::REDUCE_MEAN)),
     standard("GlobalMaxPool", |node| global_pool(node, &core::REDUCE_MAX)),
-    standard("MaxPool", |node| pool(node, "max")),
+    standard("MaxPool", |node| pool(node, "max"))
+        .refuses("ceil_mode and auto_pad over a symbol; indices of more than 4,194,304 window positions"),
 ];
 
 /// Where a window goes, per spatial axis.

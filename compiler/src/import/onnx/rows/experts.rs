@@ -20,7 +20,11 @@ use tilewright_ir::module::ValueId;
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] = &[microsoft("MoE", mixture), microsoft("QMoE", quantized_mixture)];
+pub(super) static ROWS: &[Row] = &[
+    microsoft("MoE", mixture).refuses("use_sparse_mixer"),
+    microsoft("QMoE", quantized_mixture)
+        .refuses("quant_type other than int; prepacked weights; use_sparse_mixer"),
+];
 
 /// One of an expert's matrices, for all experts.
 struct Layer {

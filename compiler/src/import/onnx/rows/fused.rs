@@ -18,10 +18,10 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     microsoft("BiasAdd", |node| sum_of(node, &[0, 1, 2])),
-    microsoft("BiasDropout", bias_dropout),
+    microsoft("BiasDropout", bias_dropout).refuses("training"),
     microsoft("BiasSoftmax", bias_softmax),
     microsoft("BiasSplitGelu", bias_split_gelu),
-    microsoft("CDist", distances),
+    microsoft("CDist", distances).refuses("metrics other than euclidean and sqeuclidean"),
     microsoft("FusedConv", |node| fused_conv(node, false)),
     microsoft("FusedGemm", fused_gemm),
     microsoft("FusedMatMul", fused_matmul),

@@ -21,7 +21,7 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     since(10, "ConvInteger", conv_integer),
-    since(10, "MatMulInteger", matmul_integer),
+    since(10, "MatMulInteger", matmul_integer).refuses("vectors"),
     since(10, "QLinearConv", qlinear_conv),
     since(10, "QLinearMatMul", qlinear_matmul),
     microsoft("DynamicQuantizeMatMul", dynamic_quantize_matmul),

@@ -19,9 +19,10 @@ pub(super) static ROWS: &[Row] = &[
     of(DOMAIN, "Binarizer", binarizer),
     of(DOMAIN, "FeatureVectorizer", feature_vectorizer),
     of(DOMAIN, "Imputer", imputer),
-    of(DOMAIN, "LabelEncoder", label_encoder),
-    of(DOMAIN, "LinearClassifier", linear_classifier),
-    of(DOMAIN, "LinearRegressor", linear_regressor),
+    of(DOMAIN, "LabelEncoder", label_encoder).refuses("strings"),
+    of(DOMAIN, "LinearClassifier", linear_classifier)
+        .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT"),
+    of(DOMAIN, "LinearRegressor", linear_regressor).refuses("post_transform SOFTMAX_ZERO and PROBIT"),
     of(DOMAIN, "Normalizer", normalizer),
     of(DOMAIN, "Scaler", scaler),
 ];

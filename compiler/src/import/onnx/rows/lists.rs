@@ -23,18 +23,22 @@ pub(super) static ROWS: &[Row] = &[
     listing(15, "Optional", optional),
     listing(15, "OptionalGetElement", optional_get_element),
     listing(15, "OptionalHasElement", optional_has_element),
-    listing(11, "SequenceAt", sequence_at),
+    listing(11, "SequenceAt", sequence_at).refuses("positions that depend on data"),
     listing(11, "SequenceConstruct", sequence_construct),
     listing(11, "SequenceEmpty", |_| Ok(vec![Operand::list(Vec::new())])),
-    listing(11, "SequenceErase", sequence_erase),
-    listing(11, "SequenceInsert", sequence_insert),
+    listing(11, "SequenceErase", sequence_erase).refuses("positions that depend on data"),
+    listing(11, "SequenceInsert", sequence_insert).refuses("positions that depend on data"),
     listing(11, "SequenceLength", sequence_length),
     listing(17, "SequenceMap", sequence_map),
-    listing(11, "SplitToSequence", split_to_sequence),
+    listing(11, "SplitToSequence", split_to_sequence)
+        .refuses("equal parts of a symbol; more than 65,536 parts"),
 ];
 
 /// The most iterations of a loop over sequences, each of which is imported on its own.
 pub(super) const ROUNDS_MAX: i64 = 1024;
+
+/// The most parts that a tensor is split in.
+const PARTS_MAX: i64 = 65536;
 
 /// How values that stand in one place of a graph are made of tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,27 +157,33 @@ fn split_to_sequence(node: &mut NodeContext) -> Made {
     let x = node.value(0)?;
     let axis = node.axis("axis", 0, node.rank(x))?;
     let dim = node.dim(x, axis)?;
-    let Some(total) = dim.known() else {
-        return Err(Fault::unsupported(
-            format!("a dimension that is split must be known, found {dim}"),
-            "bind it with --bind NAME=VALUE",
-        ));
-    };
     let (sizes, squeezes) = match node.optional(1) {
-        None => (vec![1; total.clamp(0, 65536) as usize], !node.flag("keepdims", true)?),
-        Some(split) if split.rank() == 0 => {
-            let size = *node
-                .known_ints(1)?
-                .first()
-                .filter(|size| **size > 0)
-                .ok_or_else(|| Fault::model("parts must have elements"))?;
-            ((0..(total + size - 1) / size).map(|at| size.min(total - at * size)).collect(), false)
+        // The parts say how long the whole is.
+        Some(split) if split.rank() > 0 => (node.known_ints(1)?, false),
+        split => {
+            let total = dim.known().ok_or_else(|| {
+                let what = format!("a dimension that is split in equal parts must be known, found {dim}");
+                Fault::unsupported(what, "bind it with --bind NAME=VALUE, or give the lengths of the parts")
+            })?;
+            let size = match split {
+                None => 1,
+                Some(_) => *node
+                    .known_ints(1)?
+                    .first()
+                    .filter(|size| **size > 0)
+                    .ok_or_else(|| Fault::model("parts must have elements"))?,
+            };
+            let count = (total.max(0) as u64).div_ceil(size as u64) as i64;
+            if count > PARTS_MAX {
+                return Err(Fault::unsupported(format!("a split in {count} parts, at most {PARTS_MAX}"), ""));
+            }
+            let sizes = (0..count).map(|at| size.min(total - at * size)).collect();
+            (sizes, node.optional(1).is_none() && !node.flag("keepdims", true)?)
         }
-        Some(_) => (node.known_ints(1)?, false),
     };
-    if sizes.iter().any(|size| *size < 0) || sizes.iter().sum::<i64>() != total {
-        return Err(Fault::model(format!("parts {sizes:?} do not add up to {total}")));
-    }
+    let total = sizes.iter().try_fold(0i64, |sum, size| sum.checked_add(*size).filter(|_| *size >= 0));
+    let total = total.ok_or_else(|| Fault::model(format!("the parts {sizes:?} are no lengths")))?;
+    node.equate(&format!("parts {sizes:?} do not add up"), &dim, &Dim::Known(total))?;
     let (mut items, mut start) = (Vec::new(), 0);
     for size in sizes {
         let mut part = node.slice_axis(x, axis, &Dim::Known(start), &Dim::Known(size))?;

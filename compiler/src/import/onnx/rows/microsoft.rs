@@ -19,9 +19,10 @@ use tilewright_ir::types::TensorType;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    microsoft("GatherBlockQuantized", gather_block_quantized),
-    microsoft("MatMulBnb4", matmul_bnb4),
-    microsoft("MatMulNBits", matmul_n_bits),
+    microsoft("GatherBlockQuantized", gather_block_quantized)
+        .refuses("bits other than 2, 4 and 8; blocks below 16"),
+    microsoft("MatMulBnb4", matmul_bnb4).refuses("rows that end within a block"),
+    microsoft("MatMulNBits", matmul_n_bits).refuses("bits other than 2, 3, 4 and 8"),
 ];
 
 /// The unsigned element type of a number of bits that storage can be read as.

@@ -22,10 +22,10 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     microsoft("Attention", self_attention),
-    microsoft("GroupQueryAttention", group_query_attention),
+    microsoft("GroupQueryAttention", group_query_attention).refuses("quantised caches (k_quant_type)"),
     microsoft("MultiHeadAttention", multi_head_attention),
     microsoft("QAttention", quantized_attention),
-    microsoft("RotaryEmbedding", rotary_embedding),
+    microsoft("RotaryEmbedding", rotary_embedding).refuses("is_packed_batching"),
 ];
 
 /// Positions start, start + 1, .. as `[s]`.
@@ -197,7 +197,8 @@ fn given_scale(node: &NodeContext) -> Outcome<Option<f64>> {
 
 /// How much of each sequence's past is valid, `[b]`: `seqlens_k + 1 - s`, or all of it (`None`).
 ///
-/// A symbolic batch is taken for one sequence and noted, so that whoever learns that there are more imports again.
+/// Where the options say so, a symbolic batch is taken for one sequence and noted, so that whoever learns that there are more imports
+/// again.
 fn valid_past(node: &mut NodeContext, past: &Dim, length: &Dim) -> Outcome<Option<ValueId>> {
     let Some(lengths) = node.optional_value(5)? else { return Ok(None) };
     let x = node.value(0)?;
@@ -205,7 +206,7 @@ fn valid_past(node: &mut NodeContext, past: &Dim, length: &Dim) -> Outcome<Optio
     if *past == Dim::Known(0) || !node.flag("causal", true)? {
         return Ok(None);
     }
-    if batch.known().is_none() {
+    if batch.known().is_none() && node.importer.options.one_sequence {
         batch.collect_symbols(&mut node.importer.batches);
         return Ok(None);
     }

@@ -15,10 +15,11 @@ use tilewright_ir::op_def::OpDef;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("BatchNormalization", batch_normalization),
+    standard("BatchNormalization", batch_normalization)
+        .refuses("outputs for training beyond mean and variance"),
     standard("Dropout", dropout),
     since(18, "GroupNormalization", group_normalization),
-    standard("Hardmax", hardmax),
+    standard("Hardmax", hardmax).refuses("before opset 13: several axes"),
     standard("InstanceNormalization", instance_normalization),
     since(17, "LayerNormalization", |node| normalization(node, false)),
     standard("LogSoftmax", |node| softmax(node, &core::LOG_SOFTMAX)),

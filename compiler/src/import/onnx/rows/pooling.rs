@@ -14,10 +14,10 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     standard("GlobalLpPool", global_lp_pool),
-    standard("LpPool", lp_pool),
+    standard("LpPool", lp_pool).refuses("ceil_mode and auto_pad over a symbol"),
     standard("LRN", local_response),
-    standard("MaxRoiPool", max_roi_pool),
-    since(9, "MaxUnpool", max_unpool),
+    standard("MaxRoiPool", max_roi_pool).refuses("sizes that are symbols"),
+    since(9, "MaxUnpool", max_unpool).refuses("sizes that are symbols"),
 ];
 
 /// The most entries of a table of window positions.

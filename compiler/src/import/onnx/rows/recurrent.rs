@@ -18,9 +18,12 @@ use tilewright_ir::types::TensorType;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("GRU", |node| recurrent(node, Cell::Gru)),
-    standard("LSTM", |node| recurrent(node, Cell::Lstm)),
-    standard("RNN", |node| recurrent(node, Cell::Rnn)),
+    standard("GRU", |node| recurrent(node, Cell::Gru))
+        .refuses("activations other than the default; clip; input_forget"),
+    standard("LSTM", |node| recurrent(node, Cell::Lstm))
+        .refuses("activations other than the default; clip; input_forget"),
+    standard("RNN", |node| recurrent(node, Cell::Rnn))
+        .refuses("activations other than the default; clip; input_forget"),
     microsoft("DynamicQuantizeLSTM", |node| recurrent(node, Cell::Lstm)),
 ];
 

@@ -16,8 +16,12 @@ use tilewright_ir::tensor::Tensor;
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] =
-    &[since(10, "Resize", resize), Row { versions: 7..=9, ..since(7, "Upsample", upsample) }];
+const REFUSED: &str = "sizes that are symbols";
+
+pub(super) static ROWS: &[Row] = &[
+    since(10, "Resize", resize).refuses(REFUSED),
+    Row { versions: 7..=9, ..since(7, "Upsample", upsample).refuses(REFUSED) },
+];
 
 /// The most elements of a matrix of weights.
 const WEIGHTS_MAX: i64 = 1 << 24;

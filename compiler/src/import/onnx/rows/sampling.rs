@@ -15,9 +15,9 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     since(20, "AffineGrid", affine_grid),
-    since(19, "DeformConv", deform_conv),
-    since(16, "GridSample", grid_sample),
-    since(10, "RoiAlign", roi_align),
+    since(19, "DeformConv", deform_conv).refuses("kernels of unknown size"),
+    since(16, "GridSample", grid_sample).refuses("sizes that are symbols"),
+    since(10, "RoiAlign", roi_align).refuses("sampling_ratio 0; sizes that are symbols"),
 ];
 
 /// What is outside the map.

@@ -17,9 +17,9 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     since(9, "Compress", compress),
-    since(9, "NonZero", nonzero),
-    since(10, "NonMaxSuppression", non_max_suppression),
-    since(11, "Unique", unique),
+    since(9, "NonZero", nonzero).refuses("scalars"),
+    since(10, "NonMaxSuppression", non_max_suppression).refuses("more than 4,096 boxes"),
+    since(11, "Unique", unique).refuses("more than 4,096 rows"),
 ];
 
 /// The most elements or boxes of which all pairs are compared.

@@ -15,10 +15,10 @@ use tilewright_ir::tensor::Tensor;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("Constant", constant),
+    standard("Constant", constant).refuses("strings; sparse tensors"),
     since(9, "ConstantOfShape", constant_of_shape),
     since(9, "EyeLike", eye_like),
-    since(11, "Range", range),
+    since(11, "Range", range).refuses("limits of floats that depend on data"),
     standard("Shape", shape),
     standard("Size", size),
 ];

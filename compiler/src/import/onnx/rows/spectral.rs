@@ -17,11 +17,11 @@ type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
     since(17, "BlackmanWindow", |node| window(node, &[0.42, -0.5, 0.08])),
-    since(17, "DFT", dft),
+    since(17, "DFT", dft).refuses("lengths above 4,096, or symbols"),
     since(17, "HammingWindow", |node| window(node, &[25.0 / 46.0, -21.0 / 46.0])),
     since(17, "HannWindow", |node| window(node, &[0.5, -0.5])),
     since(17, "MelWeightMatrix", mel_weights),
-    since(17, "STFT", stft),
+    since(17, "STFT", stft).refuses("lengths above 4,096, or symbols"),
 ];
 
 /// The longest transform.

@@ -18,9 +18,11 @@ use tilewright_ir::types::TensorType;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    since(27, "CausalConvWithState", causal_conv_with_state),
-    microsoft("CausalConvWithState", causal_conv_with_state),
-    microsoft("LinearAttention", linear_attention),
+    since(27, "CausalConvWithState", causal_conv_with_state)
+        .refuses("more than one spatial dimension; state_window"),
+    microsoft("CausalConvWithState", causal_conv_with_state)
+        .refuses("more than one spatial dimension; state_window"),
+    microsoft("LinearAttention", linear_attention).refuses("state_window"),
 ];
 
 fn refuse_window(node: &NodeContext) -> Outcome<()> {

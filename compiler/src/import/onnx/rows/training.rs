@@ -1,6 +1,8 @@
-//! One step of an optimizer (ai.onnx.preview.training): inputs rate, iteration, then all tensors, all gradients and all states.
+//! Training (ai.onnx.preview.training): gradients, and one step of an optimizer: inputs rate, iteration, then all tensors, all gradients and
+//! all states.
 
 use super::super::context::NodeContext;
+use super::super::differentiate;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, of};
@@ -15,8 +17,41 @@ const DOMAIN: &str = "ai.onnx.preview.training";
 pub(super) static ROWS: &[Row] = &[
     of(DOMAIN, "Adagrad", |node| each(node, 3, adagrad)),
     of(DOMAIN, "Adam", |node| each(node, 4, adam)),
+    of(DOMAIN, "Gradient", gradient)
+        .refuses("within a subgraph; operators without a derivative here, each named"),
     of(DOMAIN, "Momentum", |node| each(node, 3, momentum)),
 ];
+
+/// The gradient of the value named `y` with respect to those named in `xs`, where these and those in `zs` are what the inputs say.
+fn gradient(node: &mut NodeContext) -> Made {
+    let xs = node.texts_attribute("xs")?.ok_or_else(|| Fault::model("attribute 'xs' is missing"))?;
+    let zs = node.texts_attribute("zs")?.unwrap_or_default();
+    if xs.len() + zs.len() != node.input_count() {
+        let (names, inputs) = (xs.len() + zs.len(), node.input_count());
+        return Err(Fault::model(format!("'xs' and 'zs' name {names} values, {inputs} inputs are given")));
+    }
+    if node.blocks.len() > 1 {
+        return Err(Fault::unsupported("a gradient within a subgraph is not supported", ""));
+    }
+    let y = node.text("y", "")?;
+    let y = named(node, &y)?;
+    let mut places = Vec::new();
+    for (at, name) in xs.iter().chain(&zs).enumerate() {
+        places.push((named(node, name)?, node.value(at)?));
+    }
+    let y = differentiate::at(node, y, &places)?;
+    let given: Vec<ValueId> = places.into_iter().map(|(_, given)| given).collect();
+    let (inputs, constants) = given.split_at(xs.len());
+    let made = differentiate::gradients(node, y, inputs, constants)?;
+    node.many(&made)
+}
+
+/// The data of a value of the graph.
+fn named(node: &mut NodeContext, name: &str) -> Outcome<ValueId> {
+    let operand = node.importer.resolve(name)?;
+    let operand = operand.ok_or_else(|| Fault::model(format!("value '{name}' is not given")))?;
+    node.data(&operand)
+}
 
 /// Rate and iteration as they are given.
 #[derive(Clone, Copy)]

@@ -20,7 +20,7 @@ type Made = Outcome<Vec<Operand>>;
 const DOMAIN: &str = "ai.onnx.ml";
 
 pub(super) static ROWS: &[Row] = &[
-    of(DOMAIN, "TreeEnsemble", tree_ensemble),
+    of(DOMAIN, "TreeEnsemble", tree_ensemble).refuses("more than 65,536 leaves"),
     of(DOMAIN, "TreeEnsembleRegressor", |node| {
         let forest = old_forest(node, "target")?;
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
@@ -29,13 +29,15 @@ pub(super) static ROWS: &[Row] = &[
         let scores = scores(node, &forest, &aggregate, &base)?;
         let y = super::learned::transformed(node, scores, &transform)?;
         node.one(y)
-    }),
+    })
+    .refuses("post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves"),
     of(DOMAIN, "TreeEnsembleClassifier", |node| {
         let forest = old_forest(node, "class")?;
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
         let scores = scores(node, &forest, "SUM", &base)?;
         super::learned::classified(node, scores)
-    }),
+    })
+    .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves"),
 ];
 
 /// The most paths from a root to a leaf, of all trees together.

@@ -2,6 +2,7 @@
 
 mod build;
 mod faults;
+mod gradient;
 mod mutations;
 mod parity;
 mod semantics;

@@ -2,9 +2,14 @@
 
 use super::build::*;
 use crate::import::onnx::import_bytes;
-use crate::import::onnx::schema::{AttributeProto, FunctionProto, GraphProto, OperatorSetIdProto};
+use crate::import::onnx::schema::tensor_shape_proto::dimension;
+use crate::import::onnx::schema::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, type_proto,
+};
 use crate::import::{Imported, Options};
+use crate::metrics::compare;
 use prost::Message;
+use std::path::Path;
 use tilewright_ir::element::Element;
 use tilewright_ir::evaluate;
 use tilewright_ir::tensor::Tensor;
@@ -214,4 +219,29 @@ fn the_story_model_imports_without_shape_computations() {
     assert_eq!(count("matmul"), 6 * 9 + 1);
     // The one size that is data: the position of the first new token, for the mask.
     assert_eq!(count("size"), 1);
+}
+
+#[test]
+fn sequences_of_a_symbolic_batch_have_lengths_of_their_own() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/models/contrib/group_query_attention_ragged_step_rotary");
+    let case = crate::cases::read(&folder).unwrap();
+    let bytes = std::fs::read(folder.join("model.onnx")).unwrap();
+    let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+    for input in &mut model.graph.as_mut().unwrap().input {
+        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().unwrap().value.as_mut()
+        else {
+            panic!("tensors only")
+        };
+        let batch = dimension::Value::DimParam("batch".into());
+        tensor.shape.as_mut().unwrap().dim[0].value = Some(batch);
+    }
+    let imported = import(&model).unwrap();
+    let batch = case.inputs[0].shape[0] as i64;
+    assert!(batch > 1, "the case must have several sequences");
+    let bindings = [("batch".into(), batch)].into_iter().collect();
+    let found = evaluate::run_with(&imported.module, "main", &case.inputs, &bindings).unwrap();
+    for (found, expected) in found.iter().zip(&case.outputs) {
+        assert_eq!(compare(found, expected, 1e-3, 1e-4).unwrap().mismatches, 0);
+    }
 }
