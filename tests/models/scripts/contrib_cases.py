@@ -924,7 +924,7 @@ def max_roi_pool(random):
 # ---- learned models ----------------------------------------------------------------------------------------------------
 
 
-def forest(random, trees=3, depth=3, features=4, targets=2, kind="target", modes=("BRANCH_LEQ",), missing=False):
+def forest(random, trees=3, depth=3, features=4, targets=2, kind="target", modes=("BRANCH_LEQ",), missing=False, positive=False):
     """Complete trees; every leaf has one or two weights."""
     nodes = {name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true")}
     leaves = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
@@ -938,7 +938,8 @@ def forest(random, trees=3, depth=3, features=4, targets=2, kind="target", modes
                 nodes[name].append(value)
             if is_leaf:
                 for target in {int(random.whole(0, targets)), at % targets}:
-                    for name, value in zip(leaves, [tree, at, target, float(np.float32(random.real()))]):
+                    weight = float(np.float32(random.real()))
+                    for name, value in zip(leaves, [tree, at, target, abs(weight) / trees if positive else weight]):
                         leaves[name].append(value)
     if not missing:
         del nodes["missing_value_tracks_true"]
@@ -963,8 +964,8 @@ variants(
 )
 
 
-def tree_ensemble_classifier(random, labels=(3, 5, 9), targets=3, **attributes):
-    given = forest(random, targets=targets, kind="class")
+def tree_ensemble_classifier(random, labels=(3, 5, 9), targets=3, positive=False, **attributes):
+    given = forest(random, targets=targets, kind="class", positive=positive)
     attributes = dict(classlabels_int64s=list(labels), **given, **attributes)
     return node("TreeEnsembleClassifier", [random.real(6, 4)], attributes, outputs=2, domain=LEARNED)
 
@@ -973,6 +974,8 @@ variants(
     "tree_ensemble_classifier", tree_ensemble_classifier,
     plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), base=dict(base_values=[0.5, -0.5, 0.25]),
     two=dict(labels=(0, 1), targets=2), binary=dict(labels=(0, 1), targets=1),
+    binary_logistic=dict(labels=(0, 1), targets=1, post_transform="LOGISTIC"), binary_softmax=dict(labels=(0, 1), targets=1, post_transform="SOFTMAX"),
+    binary_positive=dict(labels=(0, 1), targets=1, positive=True), binary_positive_logistic=dict(labels=(0, 1), targets=1, positive=True, post_transform="LOGISTIC"),
 )
 
 
@@ -985,6 +988,7 @@ variants(
     "linear_classifier", linear_classifier,
     plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), binary=dict(rows=2, labels=(0, 1)),
     binary_logistic=dict(rows=2, labels=(0, 1), post_transform="LOGISTIC"),
+    one=dict(rows=1, labels=(0, 1)), one_logistic=dict(rows=1, labels=(0, 1), post_transform="LOGISTIC"), one_softmax=dict(rows=1, labels=(0, 1), post_transform="SOFTMAX"),
 )
 
 

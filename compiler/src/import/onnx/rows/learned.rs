@@ -159,7 +159,7 @@ fn linear_classifier(node: &mut NodeContext) -> Made {
     let rows = floats(node, "intercepts")?.len() as i64;
     let labels = node.ints_attribute("classlabels_ints")?.map_or(0, <[i64]>::len) as i64;
     let scores = linear(node, if rows > 0 { rows } else { labels })?;
-    classified(node, scores)
+    classified(node, &Scores { values: scores, scored: None, single: Single::Linear })
 }
 
 /// Scores through a `post_transform`.
@@ -175,39 +175,83 @@ pub(super) fn transformed(node: &mut NodeContext, scores: ValueId, transform: &s
     }
 }
 
-/// The label with the highest score, and the scores `[b, labels]`. One score for two labels is that of the second.
-pub(super) fn classified(node: &mut NodeContext, scores: ValueId) -> Made {
+/// What a classifier has computed.
+pub(super) struct Scores {
+    /// `[b, labels]`, or `[b, 1]` for two labels.
+    pub(super) values: ValueId,
+    /// Which labels have a score at all, of the same shape; all when there is none.
+    pub(super) scored: Option<ValueId>,
+    /// What one score is of two labels.
+    pub(super) single: Single,
+}
+
+/// How ONNX Runtime reads one score of two labels; the operators' texts do not say.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Single {
+    /// The other one's is 1 less it, after LOGISTIC where that is asked for; the second label above 0.
+    Linear,
+    /// A share: the other one's is 1 less it; the second label above one half.
+    Share,
+    /// The other one's is its negative, before LOGISTIC where that is asked for; the second label above 0.
+    Margin,
+}
+
+/// The label with the highest score, and the scores `[b, labels]`.
+pub(super) fn classified(node: &mut NodeContext, scores: &Scores) -> Made {
     let labels = node.ints_attribute("classlabels_int64s")?.or(node.ints_attribute("classlabels_ints")?);
     let labels = labels.filter(|labels| !labels.is_empty());
     let labels = labels
         .ok_or_else(|| Fault::unsupported("labels must be integers", "use numbers as labels"))?
         .to_vec();
     let transform = node.text("post_transform", "NONE")?;
-    let mut scores = scores;
-    if node.dim(scores, 1)? == Dim::Known(1) && labels.len() == 2 {
-        let other = if transform == "NONE" {
-            let one = node.scalar_like(scores, 1.0)?;
-            node.sub(one, scores)?
-        } else {
-            node.unary(&core::NEG, scores)?
-        };
-        scores = node.concat(&[other, scores], 1)?;
+    if node.dim(scores.values, 1)? == Dim::Known(1) && labels.len() == 2 {
+        return of_two(node, scores, &transform, &labels);
     }
-    node.equate(
-        "labels and scores differ in number",
-        &node.dim(scores, 1)?,
-        &Dim::Known(labels.len() as i64),
-    )?;
-    let scores = transformed(node, scores, &transform)?;
+    let count = Dim::Known(labels.len() as i64);
+    node.equate("labels and scores differ in number", &node.dim(scores.values, 1)?, &count)?;
+    let ranked = match scores.scored {
+        Some(scored) => {
+            let lowest = node.scalar_like(scores.values, f64::NEG_INFINITY)?;
+            node.select(scored, scores.values, lowest)?
+        }
+        None => scores.values,
+    };
     let place = node.make(&core::ARG_REDUCE, |op| {
-        op.operand(scores)
+        op.operand(ranked)
             .attribute("function", "max")
             .attribute("axis", 1usize)
             .attribute("keep_dims", false)
     })?;
     let labels = node.ints(Element::I64, &[labels.len() as i64], &labels)?;
     let label = node.gather(labels, place, 0)?;
-    node.many(&[label, scores])
+    let shown = transformed(node, scores.values, &transform)?;
+    node.many(&[label, shown])
+}
+
+/// One score `[b, 1]` of two labels.
+fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &[i64]) -> Made {
+    let (score, single) = (scores.values, scores.single);
+    let border = node.scalar_like(score, if single == Single::Share { 0.5 } else { 0.0 })?;
+    let is_second = node.compare("gt", score, border)?;
+    let rows = node.dim(score, 0)?;
+    let is_second = node.reshape(is_second, &[rows])?;
+    let [first, second] = [labels[0], labels[1]].map(|label| node.ints(Element::I64, &[], &[label]));
+    let label = node.select(is_second, second?, first?)?;
+    let is_logistic = transform == "LOGISTIC" && single != Single::Share;
+    let other = if is_logistic || single == Single::Margin {
+        node.unary(&core::NEG, score)?
+    } else {
+        let one = node.scalar_like(score, 1.0)?;
+        node.sub(one, score)?
+    };
+    let both = node.concat(&[other, score], 1)?;
+    let both = match transform {
+        "LOGISTIC" if is_logistic => node.unary(&core::SIGMOID, both)?,
+        // A softmax of one score leaves it as it is.
+        "NONE" | "SOFTMAX" | "LOGISTIC" => both,
+        _ => transformed(node, both, transform)?,
+    };
+    node.many(&[label, both])
 }
 
 /// Keys or values of a look-up as a tensor.

@@ -275,6 +275,15 @@ fn rounded(node: &mut NodeContext, x: ValueId, mode: &'static str) -> Outcome<Va
     node.make(&core::ROUND, |op| op.operand(x).attribute("mode", mode))
 }
 
+/// `x` rounded to the nearest, ties away from zero.
+fn rounded_away(node: &mut NodeContext, x: ValueId) -> Outcome<ValueId> {
+    let (sign, size) = (node.unary(&core::SIGN, x)?, node.unary(&core::ABS, x)?);
+    let half = node.scalar_like(x, 0.5)?;
+    let size = node.add(size, half)?;
+    let size = rounded(node, size, "floor")?;
+    node.mul(sign, size)
+}
+
 /// Which of `size` rows are in which of `bins` bins of each region: `[r, bins, size]` of bool.
 fn region_mask(
     node: &mut NodeContext,
@@ -287,7 +296,8 @@ fn region_mask(
     let length = node.sub(end, start)?;
     let length = node.add(length, one)?;
     let length = node.binary(&core::MAX, length, one)?;
-    let bin = node.scale(length, 1.0 / bins as f64)?;
+    let count = node.scalar_like(length, bins as f64)?;
+    let bin = node.binary(&core::DIV, length, count)?;
     let mut edges = Vec::new();
     for (shift, mode) in [(0.0, "floor"), (1.0, "ceil")] {
         let numbers = node.iota(Element::F32, &[Dim::Known(1), Dim::Known(bins)], 1)?;
@@ -336,7 +346,7 @@ fn max_roi_pool(node: &mut NodeContext) -> Made {
             let value = column(node, at)?;
             let value = node.cast(value, Element::F32)?;
             let value = node.scale(value, scale)?;
-            edges.push(rounded(node, value, "half_even")?);
+            edges.push(rounded_away(node, value)?);
         }
         let mask = region_mask(node, edges[0], edges[1], bins[axis], shape[2 + axis])?;
         let mut spread = node.shape(y).to_vec();

@@ -19,7 +19,7 @@ pub(super) static ROWS: &[Row] = &[
     since(9, "Compress", compress),
     since(9, "NonZero", nonzero).refuses("scalars"),
     since(10, "NonMaxSuppression", non_max_suppression).refuses("more than 4,096 boxes"),
-    since(11, "Unique", unique).refuses("more than 4,096 rows"),
+    since(11, "Unique", unique).refuses("more than 4,096 rows of several elements"),
 ];
 
 /// The most elements or boxes of which all pairs are compared.
@@ -118,6 +118,75 @@ fn compared(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)
     Ok((equal, less))
 }
 
+fn running_sum(node: &mut NodeContext, x: ValueId, exclusive: bool) -> Outcome<ValueId> {
+    node.make(&core::CUMULATIVE, |op| {
+        op.operand(x)
+            .attribute("function", "sum")
+            .attribute("axis", 0usize)
+            .attribute("exclusive", exclusive)
+            .attribute("reverse", false)
+    })
+}
+
+/// A vector with updates put, or added, at indices.
+fn scattered(
+    node: &mut NodeContext,
+    x: ValueId,
+    indices: ValueId,
+    updates: ValueId,
+    reduction: &'static str,
+) -> Outcome<ValueId> {
+    node.make(&core::SCATTER_ELEMENTS, |op| {
+        op.operands(&[x, indices, updates]).attribute("axis", 0usize).attribute("reduction", reduction)
+    })
+}
+
+/// For each of the rows `[n, m]` the first that is equal, and how many different ones come before it in order: `[n]` each.
+fn by_pairs(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)> {
+    let count = node.dim(rows, 0)?;
+    let (equal, less) = compared(node, rows)?;
+    let first = node.make(&core::ARG_REDUCE, |op| {
+        op.operand(equal).attribute("function", "max").attribute("axis", 1usize).attribute("keep_dims", false)
+    })?;
+    let own = node.iota(Element::I64, std::slice::from_ref(&count), 0)?;
+    let is_first = node.compare("eq", first, own)?;
+    let counted = node.cast(is_first, Element::I64)?;
+    let column = node.reshape(counted, &[count, Dim::Known(1)])?;
+    let marked = node.mul(less, column)?;
+    Ok((first, node.reduce(&core::REDUCE_SUM, marked, &[0], false)?))
+}
+
+/// As [`by_pairs`] for rows of one element, at least one: equal ones are neighbours in order, the first one first.
+fn by_sorting(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)> {
+    let flat = flattened(node, rows)?;
+    let count = node.dim(flat, 0)?;
+    let op = node.op(&core::TOP_K, |op| {
+        op.operand(flat)
+            .attribute("k", Attribute::dim(&count))
+            .attribute("axis", 0usize)
+            .attribute("largest", false)
+    })?;
+    let [ordered, order] = [0, 1].map(|at| node.module.op(op).results[at]);
+    let one = Dim::Known(1);
+    let least = node.slice_axis(ordered, 0, &Dim::Known(0), &one)?;
+    let others = node.slice_axis(ordered, 0, &Dim::Known(0), &(&count - &one))?;
+    let left = node.concat(&[least, others], 0)?;
+    let differs = node.compare("ne", ordered, left)?;
+    let differs = node.cast(differs, Element::I64)?;
+    let group = running_sum(node, differs, false)?;
+    // The first of each group: those that differ from their left one, and the least.
+    let zero = node.ints(Element::I64, &[], &[0])?;
+    let own = node.iota(Element::I64, std::slice::from_ref(&count), 0)?;
+    let is_least = node.compare("eq", own, zero)?;
+    let begins = node.cast(differs, Element::Bool)?;
+    let begins = node.logical("or", begins, is_least)?;
+    let starts = places(node, begins)?;
+    let starts = node.gather(order, starts, 0)?;
+    let first = node.gather(starts, group, 0)?;
+    let empty = node.broadcast(zero, &[count])?;
+    Ok((scattered(node, empty, order, first, "none")?, scattered(node, empty, order, group, "none")?))
+}
+
 fn unique(node: &mut NodeContext) -> Made {
     let x = node.value(0)?;
     let from = node.shape(x);
@@ -133,31 +202,24 @@ fn unique(node: &mut NodeContext) -> Made {
     };
     let items = node.shape(front);
     let width = items[1..].iter().fold(Dim::Known(1), |product, dim| &product * dim);
-    if !items[0].known().is_some_and(|count| (0..=PAIRS_OF_MAX).contains(&count)) {
-        let what = format!("at most {PAIRS_OF_MAX} elements can be compared, found {}", items[0]);
+    let rows = node.reshape(front, &[items[0].clone(), width.clone()])?;
+    let fits = |most: i64| items[0].known().is_some_and(|count| (0..=most).contains(&count));
+    let (first, rank) = if fits(PAIRS_OF_MAX) {
+        by_pairs(node, rows)?
+    } else if width == Dim::Known(1) && fits(i64::MAX) {
+        by_sorting(node, rows)?
+    } else {
+        let what = format!("at most {PAIRS_OF_MAX} rows can be compared, found {}", items[0]);
         return Err(Fault::unsupported(what, "bind the dimensions"));
-    }
-    let rows = node.reshape(front, &[items[0].clone(), width])?;
-    let (equal, less) = compared(node, rows)?;
-    let first = node.make(&core::ARG_REDUCE, |op| {
-        op.operand(equal).attribute("function", "max").attribute("axis", 1usize).attribute("keep_dims", false)
-    })?;
+    };
     let own = node.iota(Element::I64, &items[..1], 0)?;
     let is_first = node.compare("eq", first, own)?;
-    // The place of a row's value in the result: how many first ones come before.
-    let counted = node.cast(is_first, Element::I64)?;
+    // The place of a row's value in the result.
     let before = if node.flag("sorted", true)? {
-        let column = node.reshape(counted, &[items[0].clone(), Dim::Known(1)])?;
-        let marked = node.mul(less, column)?;
-        node.reduce(&core::REDUCE_SUM, marked, &[0], false)?
+        rank
     } else {
-        let sums = node.make(&core::CUMULATIVE, |op| {
-            op.operand(counted)
-                .attribute("function", "sum")
-                .attribute("axis", 0usize)
-                .attribute("exclusive", true)
-                .attribute("reverse", false)
-        })?;
+        let counted = node.cast(is_first, Element::I64)?;
+        let sums = running_sum(node, counted, true)?;
         node.gather(sums, first, 0)?
     };
     let found = places(node, is_first)?;
@@ -165,9 +227,7 @@ fn unique(node: &mut NodeContext) -> Made {
     let at = node.gather(before, found, 0)?;
     let zero = node.ints(Element::I64, &[], &[0])?;
     let empty = node.broadcast(zero, &count)?;
-    let indices = node.make(&core::SCATTER_ELEMENTS, |op| {
-        op.operands(&[empty, at, found]).attribute("axis", 0usize).attribute("reduction", "none")
-    })?;
+    let indices = scattered(node, empty, at, found, "none")?;
     let y = node.gather(front, indices, 0)?;
     let y = match axis {
         Some(axis) => {
@@ -177,11 +237,9 @@ fn unique(node: &mut NodeContext) -> Made {
         }
         None => y,
     };
-    let numbers = node.iota(Element::I64, &[count[0].clone(), Dim::Known(1)], 0)?;
-    let spread = node.reshape(before, &[Dim::Known(1), items[0].clone()])?;
-    let mine = node.compare("eq", numbers, spread)?;
-    let mine = node.cast(mine, Element::I64)?;
-    let counts = node.reduce(&core::REDUCE_SUM, mine, &[1], false)?;
+    let one = node.ints(Element::I64, &[], &[1])?;
+    let ones = node.broadcast(one, &items[..1])?;
+    let counts = scattered(node, empty, before, ones, "add")?;
     node.many(&[y, indices, before, counts])
 }
 

@@ -9,6 +9,7 @@ use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, of};
+use super::learned::{Scores, Single, classified};
 use std::collections::BTreeMap;
 use tilewright_ir::dialects::core;
 use tilewright_ir::element::Element;
@@ -26,7 +27,7 @@ pub(super) static ROWS: &[Row] = &[
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
         let aggregate = node.text("aggregate_function", "SUM")?;
         let transform = node.text("post_transform", "NONE")?;
-        let scores = scores(node, &forest, &aggregate, &base)?;
+        let (scores, _) = scores(node, &forest, &aggregate, &base)?;
         let y = super::learned::transformed(node, scores, &transform)?;
         node.one(y)
     })
@@ -34,8 +35,10 @@ pub(super) static ROWS: &[Row] = &[
     of(DOMAIN, "TreeEnsembleClassifier", |node| {
         let forest = old_forest(node, "class")?;
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
-        let scores = scores(node, &forest, "SUM", &base)?;
-        super::learned::classified(node, scores)
+        let (values, scored) = scores(node, &forest, "SUM", &base)?;
+        let is_share = forest.leaves.iter().flatten().all(|(_, weight)| *weight >= 0.0);
+        let single = if is_share { Single::Share } else { Single::Margin };
+        classified(node, &Scores { values, scored: scored.filter(|_| base.is_empty()), single })
     })
     .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves"),
 ];
@@ -187,7 +190,7 @@ fn tree_ensemble(node: &mut NodeContext) -> Made {
         3 => "SOFTMAX_ZERO",
         _ => "PROBIT",
     };
-    let scores = scores(node, &forest, aggregate, &[])?;
+    let (scores, _) = scores(node, &forest, aggregate, &[])?;
     let y = super::learned::transformed(node, scores, transform)?;
     node.one(y)
 }
@@ -257,8 +260,14 @@ fn old_forest(node: &mut NodeContext, kind: &str) -> Outcome<Forest> {
     Ok(forest)
 }
 
-/// The aggregated weights of the leaves that rows of x `[b, features]` reach: `[b, targets]`.
-fn scores(node: &mut NodeContext, forest: &Forest, aggregate: &str, base: &[f32]) -> Outcome<ValueId> {
+/// The aggregated weights of the leaves that rows of x `[b, features]` reach, `[b, targets]`; and which targets they name, where some
+/// leaf does not name all.
+fn scores(
+    node: &mut NodeContext,
+    forest: &Forest,
+    aggregate: &str,
+    base: &[f32],
+) -> Outcome<(ValueId, Option<ValueId>)> {
     let x = node.value(0)?;
     let element =
         if forest.is_double || node.element(x) == Element::F64 { Element::F64 } else { Element::F32 };
@@ -299,6 +308,15 @@ fn scores(node: &mut NodeContext, forest: &Forest, aggregate: &str, base: &[f32]
         }
     }
     let shape = [paths.len(), forest.targets];
+    let scored = if has_weight.contains(&0) {
+        let named = floats(node, &shape, has_weight.iter().map(|flag| *flag as f64).collect())?;
+        let reached = node.cast(reached, element)?;
+        let count = node.matmul(reached, named)?;
+        let zero = node.scalar(element, 0.0)?;
+        Some(node.compare("gt", count, zero)?)
+    } else {
+        None
+    };
     let mut y = match aggregate {
         "SUM" | "AVERAGE" => {
             let weights = floats(node, &shape, weights)?;
@@ -331,7 +349,7 @@ fn scores(node: &mut NodeContext, forest: &Forest, aggregate: &str, base: &[f32]
         let base = floats(node, &[base.len()], base.iter().map(|value| f64::from(*value)).collect())?;
         y = node.add(y, base)?;
     }
-    Ok(y)
+    Ok((y, scored))
 }
 
 /// What every node answers for every row, 1 for true: `[b, nodes]`.

@@ -245,3 +245,30 @@ fn sequences_of_a_symbolic_batch_have_lengths_of_their_own() {
         assert_eq!(compare(found, expected, 1e-3, 1e-4).unwrap().mismatches, 0);
     }
 }
+
+#[test]
+fn many_elements_are_told_apart_by_sorting() {
+    for sorted in [1, 0] {
+        let outputs = ["y", "first", "place", "count"];
+        let nodes = vec![node("Unique", &["x"], &outputs, vec![int("sorted", sorted)])];
+        let imported = import(&model(nodes, vec![value("x", INT64, &["5000"])], &outputs, vec![])).unwrap();
+        let values: Vec<i64> = (0..5000).map(|at| (at * at * 7 + 3) % 611 - 300).collect();
+        let found = run(&imported, &[Tensor::from_ints(Element::I64, &[5000], values.clone())]);
+        let mut different: Vec<i64> = Vec::new();
+        for value in &values {
+            if !different.contains(value) {
+                different.push(*value);
+            }
+        }
+        if sorted == 1 {
+            different.sort_unstable();
+        }
+        let place = |value: &i64| different.iter().position(|other| other == value).unwrap() as i64;
+        assert_eq!(found[0].ints(), different);
+        let first = |value: &i64| values.iter().position(|other| other == value).unwrap() as i64;
+        assert_eq!(found[1].ints(), different.iter().map(first).collect::<Vec<_>>());
+        assert_eq!(found[2].ints(), values.iter().map(place).collect::<Vec<_>>());
+        let count = |value: &i64| values.iter().filter(|other| *other == value).count() as i64;
+        assert_eq!(found[3].ints(), different.iter().map(count).collect::<Vec<_>>());
+    }
+}
