@@ -188,11 +188,11 @@ pub(super) struct Scores {
 /// How ONNX Runtime reads one score of two labels; the operators' texts do not say.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Single {
-    /// The other one's is 1 less it, after LOGISTIC where that is asked for; the second label above 0.
+    /// The other one's is 1 less it; the second label above 0.
     Linear,
     /// A share: the other one's is 1 less it; the second label above one half.
     Share,
-    /// The other one's is its negative, before LOGISTIC where that is asked for; the second label above 0.
+    /// The other one's is its negative; the second label above 0.
     Margin,
 }
 
@@ -237,8 +237,7 @@ fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &[i6
     let is_second = node.reshape(is_second, &[rows])?;
     let [first, second] = [labels[0], labels[1]].map(|label| node.ints(Element::I64, &[], &[label]));
     let label = node.select(is_second, second?, first?)?;
-    let is_logistic = transform == "LOGISTIC" && single != Single::Share;
-    let other = if is_logistic || single == Single::Margin {
+    let other = if transform == "LOGISTIC" || single == Single::Margin {
         node.unary(&core::NEG, score)?
     } else {
         let one = node.scalar_like(score, 1.0)?;
@@ -246,9 +245,8 @@ fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &[i6
     };
     let both = node.concat(&[other, score], 1)?;
     let both = match transform {
-        "LOGISTIC" if is_logistic => node.unary(&core::SIGMOID, both)?,
         // A softmax of one score leaves it as it is.
-        "NONE" | "SOFTMAX" | "LOGISTIC" => both,
+        "SOFTMAX" => both,
         _ => transformed(node, both, transform)?,
     };
     node.many(&[label, both])

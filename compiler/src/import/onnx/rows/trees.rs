@@ -21,7 +21,7 @@ type Made = Outcome<Vec<Operand>>;
 const DOMAIN: &str = "ai.onnx.ml";
 
 pub(super) static ROWS: &[Row] = &[
-    of(DOMAIN, "TreeEnsemble", tree_ensemble).refuses("more than 65,536 leaves"),
+    of(DOMAIN, "TreeEnsemble", tree_ensemble).refuses("more than 65,536 leaves, or 67,108,864 pairs of leaves and nodes"),
     of(DOMAIN, "TreeEnsembleRegressor", |node| {
         let forest = old_forest(node, "target")?;
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
@@ -31,7 +31,7 @@ pub(super) static ROWS: &[Row] = &[
         let y = super::learned::transformed(node, scores, &transform)?;
         node.one(y)
     })
-    .refuses("post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves"),
+    .refuses("post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves, or 67,108,864 pairs of leaves and nodes"),
     of(DOMAIN, "TreeEnsembleClassifier", |node| {
         let forest = old_forest(node, "class")?;
         let base = node.floats_attribute("base_values")?.map(<[f32]>::to_vec).unwrap_or_default();
@@ -40,11 +40,13 @@ pub(super) static ROWS: &[Row] = &[
         let single = if is_share { Single::Share } else { Single::Margin };
         classified(node, &Scores { values, scored: scored.filter(|_| base.is_empty()), single })
     })
-    .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves"),
+    .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves, or 67,108,864 pairs of leaves and nodes"),
 ];
 
 /// The most paths from a root to a leaf, of all trees together.
 const PATHS_MAX: usize = 1 << 16;
+/// The most entries of a matrix of an ensemble.
+const ENTRIES_MAX: usize = 1 << 26;
 /// How deep a tree may be.
 const DEPTH_MAX: usize = 1 << 10;
 
@@ -255,7 +257,7 @@ fn old_forest(node: &mut NodeContext, kind: &str) -> Outcome<Forest> {
         };
         forest.leaves[place].push((index(target)?, f64::from(*weight)));
     }
-    let most = targets.iter().max().map_or(0, |last| last + 1);
+    let most = targets.iter().max().map_or(0, |last| last.saturating_add(1));
     forest.targets = index(if kind == "target" { node.int("n_targets", most)? } else { most })?;
     Ok(forest)
 }
@@ -284,6 +286,12 @@ fn scores(
         node.tensor(&Tensor::from_floats(element, shape, values))
     };
     let bits = answers(node, forest, x, element)?;
+    for (what, count) in [("nodes", nodes), ("targets", forest.targets)] {
+        if count.checked_mul(paths.len()).is_none_or(|entries| entries > ENTRIES_MAX) {
+            let what = format!("{} leaves of {count} {what} are too many", paths.len());
+            return Err(Fault::unsupported(what, "split the ensemble"));
+        }
+    }
     let (mut matrix, mut rights) = (vec![0.0; nodes * paths.len()], vec![0.0; paths.len()]);
     for (column, path) in paths.iter().enumerate() {
         for (at, answer) in &path.steps {
