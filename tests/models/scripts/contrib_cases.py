@@ -497,6 +497,12 @@ def simplified(random, domain="", kind="float32", outputs=1, axis=-1):
 variants("simplified_layer_normalization", simplified, standard=dict(), half=dict(kind="float16"))
 
 
+@case
+def simplified_layer_normalization_microsoft(random):
+    standard_one = simplified(random)
+    return dict(standard_one, domain=MICROSOFT, same_as=lambda *_: run(*build(standard_one)))
+
+
 def skip(random, op="SkipLayerNormalization", beta=True, bias=False, outputs=1, skip_shape=(2, 3, 8), kind="float32", shape=(2, 3, 8)):
     parts = [Stored(random.real(8, kind=kind))]
     if op == "SkipLayerNormalization":

@@ -16,17 +16,12 @@ use tilewright_ir::types::Shape;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    since(15, "Bernoulli", bernoulli).refuses("shapes that are symbols; the numbers are a generator's own"),
-    standard("Multinomial", multinomial)
-        .refuses("shapes that are symbols; the numbers are a generator's own"),
-    standard("RandomNormal", |node| draw(node, false, normal))
-        .refuses("shapes that are symbols; the numbers are a generator's own"),
-    standard("RandomNormalLike", |node| draw(node, true, normal))
-        .refuses("shapes that are symbols; the numbers are a generator's own"),
-    standard("RandomUniform", |node| draw(node, false, uniform))
-        .refuses("shapes that are symbols; the numbers are a generator's own"),
-    standard("RandomUniformLike", |node| draw(node, true, uniform))
-        .refuses("shapes that are symbols; the numbers are a generator's own"),
+    since(15, "Bernoulli", bernoulli).refuses("shapes that are symbols"),
+    standard("Multinomial", multinomial).refuses("shapes that are symbols"),
+    standard("RandomNormal", |node| draw(node, false, normal)).refuses("shapes that are symbols"),
+    standard("RandomNormalLike", |node| draw(node, true, normal)).refuses("shapes that are symbols"),
+    standard("RandomUniform", |node| draw(node, false, uniform)).refuses("shapes that are symbols"),
+    standard("RandomUniformLike", |node| draw(node, true, uniform)).refuses("shapes that are symbols"),
 ];
 
 /// The most numbers that one operator draws.
