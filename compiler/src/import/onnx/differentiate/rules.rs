@@ -13,6 +13,8 @@ use tilewright_ir::module::ValueId;
 use tilewright_ir::op_def::{OpDef, normalize_axis};
 
 type Parts = Outcome<Vec<Option<ValueId>>>;
+/// Makes the gradient of one operand.
+type Part<'f> = &'f dyn Fn(&mut Step) -> Outcome<ValueId>;
 
 /// The table. Ops that are constant almost everywhere hand nothing on.
 pub(crate) static RULES: Table = &[
@@ -189,7 +191,7 @@ fn times(step: &mut Step, slope: impl Fn(&mut Step, ValueId, ValueId) -> Outcome
 }
 
 /// Two operands, each only where it is wanted.
-fn each(step: &mut Step, make: [&dyn Fn(&mut Step) -> Outcome<ValueId>; 2]) -> Parts {
+fn each(step: &mut Step, make: [Part; 2]) -> Parts {
     let mut parts = Vec::new();
     for (at, make) in make.into_iter().enumerate() {
         parts.push(if step.wanted[at] { Some(make(step)?) } else { None });

@@ -43,7 +43,7 @@ fn texts(name: &str, values: &[&str]) -> AttributeProto {
     AttributeProto {
         name: Some(name.into()),
         r#type: Some(8),
-        strings: values.iter().map(|value| value.as_bytes().to_vec().into()).collect(),
+        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
         ..AttributeProto::default()
     }
 }
@@ -52,7 +52,7 @@ fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto {
         name: Some(name.into()),
         r#type: Some(3),
-        s: Some(value.as_bytes().to_vec().into()),
+        s: Some(value.as_bytes().to_vec()),
         ..AttributeProto::default()
     }
 }
