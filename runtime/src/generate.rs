@@ -4,6 +4,7 @@
 //! [`crate::session::Session`]. Tokens are numbers here, or at most bytes: tokenizers and text belong to the caller.
 
 pub mod generation;
+pub mod governor;
 pub mod grammar;
 pub mod pace;
 pub mod sample;

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod drafting;
+mod heat;
 mod prepare;
 mod prompts;
 mod report;
@@ -150,9 +151,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     )?;
     let interrupted = flag_on_ctrl_c()?;
     settings.cancel = Some(interrupted.clone());
+    settings.governed = heat::governed(arguments)?;
     let mut writer = Writer { arguments, model, codec, drafting, settings, schema, state: Vec::new() };
     writer.load_cache()?;
-    let facts = report::Facts::of(session, &target, compile_ms, writer.model.session().programs());
+    let programs = writer.model.session().programs();
+    let facts = report::Facts::of(session, &target, compile_ms, programs, &writer.settings.governed);
     if arguments.interactive {
         let template =
             template.as_ref().ok_or_else(|| Failure::Usage("--interactive needs a chat".into()))?;

@@ -14,6 +14,7 @@
 //! # Ok(()) }
 //! ```
 
+use super::governor::Governed;
 use super::pace::{Pace, Watch};
 use super::sample::{Distribution, Sampler, Sampling};
 use super::session::{GenerateError, TokenModel};
@@ -34,11 +35,19 @@ pub struct Settings {
     pub stop_tokens: Vec<u32>,
     /// Set by another thread (or a signal) to end the text after the run that is under way.
     pub cancel: Option<Arc<AtomicBool>>,
+    /// Keeps the device from getting too hot.
+    pub governed: Governed,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { sampling: Sampling::default(), token_count_max: 64, stop_tokens: Vec::new(), cancel: None }
+        Settings {
+            sampling: Sampling::default(),
+            token_count_max: 64,
+            stop_tokens: Vec::new(),
+            cancel: None,
+            governed: Governed::default(),
+        }
     }
 }
 
@@ -84,6 +93,8 @@ pub struct Statistics {
     pub accepted: usize,
     /// Times that speculation was turned off because it was slower.
     pub pauses: usize,
+    /// Tokens that the drafter wrote alone, because of heat.
+    pub drafted_alone: usize,
 }
 
 impl Statistics {
@@ -169,8 +180,9 @@ impl<'m, M: TokenModel> Generation<'m, M> {
         let mut past = cached;
         let (mut logits, mut stopped) = (Vec::new(), None);
         while past < prompt.len() && stopped.is_none() {
-            let count = model.chunk(past, prompt.len() - past).clamp(1, prompt.len() - past);
-            logits = model.forward(past, &prompt[past..past + count])?;
+            let waiting = (prompt.len() - past).min(settings.governed.chunk_tokens_max());
+            let count = model.chunk(past, waiting).clamp(1, waiting);
+            logits = settings.governed.run(count, || model.forward(past, &prompt[past..past + count]))?;
             past += count;
             stopped = settings.is_cancelled().then_some(StopReason::Cancelled);
         }
@@ -261,11 +273,16 @@ impl<'m, M: TokenModel> Generation<'m, M> {
             self.logits = logits;
             return Ok(());
         }
+        if self.settings.governed.drafts() && self.draft_alone()? {
+            return Ok(());
+        }
+        self.catch_up()?;
         self.statistics.passes += 1;
         let start = Instant::now();
         let proposals = self.propose()?;
         if proposals.is_empty() {
-            self.logits = self.model.forward(self.past, &self.tokens[self.past..])?;
+            let run = || self.model.forward(self.past, &self.tokens[self.past..]);
+            self.logits = self.settings.governed.run(1, run)?;
             self.past += 1;
             if let Some(speculation) = &mut self.speculation {
                 speculation.watch.plain_step(start.elapsed().as_secs_f64());
@@ -276,6 +293,37 @@ impl<'m, M: TokenModel> Generation<'m, M> {
             return Ok(());
         }
         self.verify(&proposals, start)
+    }
+
+    /// Takes what the drafter guesses without asking the model; whether there was anything. A constraint needs the model.
+    fn draft_alone(&mut self) -> Result<bool, GenerateError> {
+        let left = self.tokens_left();
+        let (Some(speculation), None) = (&mut self.speculation, &self.constraint) else { return Ok(false) };
+        let count = speculation.draft_tokens_max.min(left);
+        let draft = || speculation.drafter.propose(&self.tokens, count, &mut speculation.sampler);
+        let proposals = self.settings.governed.run(1, draft)?;
+        let known = proposals.iter().take_while(|proposal| (proposal.token as usize) < self.logits.len());
+        let tokens: Vec<u32> = known.map(|proposal| proposal.token).collect();
+        let before = self.tokens.len();
+        for token in &tokens {
+            if self.stopped.is_none() {
+                self.take(*token);
+            }
+        }
+        self.statistics.drafted_alone += self.tokens.len() - before;
+        Ok(!tokens.is_empty())
+    }
+
+    /// Runs what the drafter wrote alone, but for the last token.
+    fn catch_up(&mut self) -> Result<(), GenerateError> {
+        while self.past + 1 < self.tokens.len() {
+            let waiting = (self.tokens.len() - 1 - self.past).min(self.settings.governed.chunk_tokens_max());
+            let count = self.model.chunk(self.past, waiting).clamp(1, waiting);
+            let run = || self.model.forward(self.past, &self.tokens[self.past..self.past + count]);
+            self.settings.governed.run(count, run)?;
+            self.past += count;
+        }
+        Ok(())
     }
 
     /// Guesses, when it is worth it.
@@ -303,7 +351,7 @@ impl<'m, M: TokenModel> Generation<'m, M> {
     fn verify(&mut self, proposals: &[Proposal], start: Instant) -> Result<(), GenerateError> {
         let mut run = self.tokens[self.past..].to_vec();
         run.extend(proposals.iter().map(|proposal| proposal.token));
-        let rows = self.model.verify(self.past, &run)?;
+        let rows = self.settings.governed.run(run.len(), || self.model.verify(self.past, &run))?;
         self.statistics.verification_passes += 1;
         let vocabulary = rows.len() / run.len();
         let before = self.tokens.len();

@@ -10,6 +10,7 @@ const SAMPLING: &str =
     "Sampling (in place of what generation_config.json says; greedy when nothing says otherwise)";
 const ENDING: &str = "Form and end";
 const SPECULATION: &str = "Speculative decoding";
+const HEAT: &str = "Heat";
 
 /// What is printed at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -42,6 +43,7 @@ pub(crate) enum Speculate {
     tilewright generate chat.npu --chat --prompt 'Who is the king?' --json-schema person.json\n  \
     tilewright generate model.onnx --input-ids 1,2,3 --max-new-tokens 16\n  \
     echo 'Once upon a time' | tilewright generate story.npu --prompt -\n  \
+    tilewright generate story.npu --prompt 'A long text' --thermal-limit 75 --stats json\n  \
     tilewright generate story.npu --prompt 'A long text' --save-cache text.state\n  \
     tilewright generate story.npu --prompt 'A long text, continued' --load-cache text.state\n\n\
     With a tokenizer.json (beside the model, or inside the artifact) text goes in and comes out; with --input-ids, ids do.\n\
@@ -133,6 +135,15 @@ pub(crate) struct Arguments {
     /// Guess ahead even where it is slower
     #[arg(long, help_heading = SPECULATION)]
     pub(super) speculate_always: bool,
+    /// Stay below this temperature: pauses, and smaller chunks of a prompt, when the warmest thermal zone comes near
+    #[arg(long, value_name = "CELSIUS", help_heading = HEAT)]
+    pub(super) thermal_limit: Option<f64>,
+    /// Temperatures from a file, one a line for each look, in place of the thermal zones: a rehearsal
+    #[arg(long, value_name = "FILE", requires = "thermal_limit", help_heading = HEAT)]
+    pub(super) thermal_script: Option<PathBuf>,
+    /// Let --draft write alone while pauses would more than halve the speed; the text is then not the model's own
+    #[arg(long, requires = "thermal_limit", requires = "draft", help_heading = HEAT)]
+    pub(super) thermal_draft: bool,
     /// Begin with the state in this file, as far as its tokens are the prompt's (see --save-cache)
     #[arg(long, value_name = "FILE")]
     pub(super) load_cache: Option<PathBuf>,
@@ -175,6 +186,9 @@ impl Arguments {
         range("repetition-penalty", self.repetition_penalty, f32::MIN_POSITIVE, f32::MAX);
         range("frequency-penalty", Some(self.frequency_penalty), f32::MIN, f32::MAX);
         range("presence-penalty", Some(self.presence_penalty), f32::MIN, f32::MAX);
+        if let Some(limit) = self.thermal_limit.filter(|limit| !(30.0..=120.0).contains(limit)) {
+            wrong.push(format!("--thermal-limit is {limit}, expected 30 to 120 degrees Celsius"));
+        }
         if self.draft_max == 0 {
             wrong.push("--draft-max is 0, expected 1 or more".into());
         }

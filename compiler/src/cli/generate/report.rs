@@ -1,23 +1,32 @@
 //! The closing statistics, as a line or as JSON.
 
 use super::arguments::Stats;
+use super::heat;
 use crate::modelled::{ModelledPass, pass, program_for};
 use crate::session::Session;
 use crate::story::Summary;
 use serde_json::json;
 use std::time::Duration;
+use tilewright_runtime::generate::governor::Governed;
 use tilewright_runtime::stream::Program;
 
 /// What does not change from text to text.
 pub(super) struct Facts {
     compile_ms: f64,
     modelled: Option<ModelledPass>,
+    governed: Governed,
 }
 
 impl Facts {
-    pub(super) fn of(session: &Session, target: &str, compile_ms: f64, programs: &[Program]) -> Facts {
+    pub(super) fn of(
+        session: &Session,
+        target: &str,
+        compile_ms: f64,
+        programs: &[Program],
+        governed: &Governed,
+    ) -> Facts {
         let modelled = program_for(programs, 1).and_then(|program| pass(session, target, program));
-        Facts { compile_ms, modelled }
+        Facts { compile_ms, modelled, governed: governed.clone() }
     }
 }
 
@@ -64,6 +73,10 @@ fn text(summary: &Summary, facts: &Facts) -> String {
     if statistics.pauses > 0 {
         text += &format!(", turned off {} times", statistics.pauses);
     }
+    if statistics.drafted_alone > 0 {
+        text += &format!("; {} tokens are the draft model's alone", statistics.drafted_alone);
+    }
+    text += &heat::text(&facts.governed);
     if let Some(modelled) = &facts.modelled {
         text += &format!("; {modelled}");
     }
@@ -93,7 +106,9 @@ fn as_json(summary: &Summary, facts: &Facts) -> serde_json::Value {
             "accepted": statistics.accepted,
             "acceptance": statistics.acceptance(),
             "pauses": statistics.pauses,
+            "drafted_alone": statistics.drafted_alone,
         },
+        "heat": heat::as_json(&facts.governed),
         "modelled": facts.modelled.as_ref().map(|pass| json!({
             "target": pass.target,
             "past_tokens": pass.past_tokens,

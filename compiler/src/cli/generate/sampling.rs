@@ -44,7 +44,7 @@ pub(super) fn settings(
         },
         token_count_max: arguments.max_new_tokens.or(config.max_new_tokens).unwrap_or(NEW_TOKENS_DEFAULT),
         stop_tokens,
-        cancel: None,
+        ..Settings::default()
     })
 }
 

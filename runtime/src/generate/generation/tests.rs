@@ -1,6 +1,7 @@
 //! Generation over toy models: chunks, stops, and speculation that changes speed and nothing else.
 
 use super::*;
+use crate::generate::governor::{Change, Device, Governor, Limits};
 use crate::generate::pace::Costs;
 use crate::generate::speculate::{DraftModel, NGrams, Proposal};
 
@@ -314,4 +315,66 @@ fn constraints_hold_with_guesses_and_against_biases() {
     let forbidden = (1..VOCABULARY).step_by(2).map(|token| (token, f32::NEG_INFINITY)).collect();
     let biased = Sampling { logit_bias: forbidden, ..Sampling::default() };
     assert!(matches!(write(0, false, biased), Err(GenerateError::NothingAllowed)));
+}
+
+/// A device whose every look is half a second after the last, and which is hot from the third on, until the twentieth.
+struct Hot {
+    looks: std::sync::atomic::AtomicU64,
+    paused: Arc<std::sync::Mutex<f64>>,
+}
+
+impl Device for Hot {
+    fn celsius(&mut self) -> Option<f64> {
+        Some(if (3..20).contains(&self.looks.load(Ordering::Relaxed)) { 76.0 } else { 40.0 })
+    }
+    fn seconds(&self) -> f64 {
+        self.looks.fetch_add(1, Ordering::Relaxed) as f64 / 2.0
+    }
+    fn pause(&mut self, seconds: f64) {
+        *self.paused.lock().expect("no test panics with it") += seconds;
+    }
+}
+
+fn hot(may_draft: bool) -> (Governed, Arc<std::sync::Mutex<f64>>) {
+    let paused = Arc::new(std::sync::Mutex::new(0.0));
+    let device = Hot { looks: 0.into(), paused: paused.clone() };
+    let limits = Limits { may_draft, ..Limits::default() };
+    (Governed::by(Governor::new(Box::new(device), limits)), paused)
+}
+
+#[test]
+fn a_hot_device_pauses_and_the_text_stays() {
+    let (governed, paused) = hot(false);
+    let settings = Settings { governed: governed.clone(), ..Settings::default() };
+    assert_eq!(all(&[1, 2], settings).0, all(&[1, 2], Settings::default()).0);
+    assert!(*paused.lock().expect("no test panics with it") > 0.5);
+    let governor = governed.governor().expect("it is governed");
+    assert_eq!(governor.decisions()[0].change, Change::Governed);
+}
+
+#[test]
+fn a_hot_device_lets_the_draft_write_alone_and_the_model_catches_up() {
+    let (governed, _) = hot(true);
+    let mut model = Toy { window: 60, ..Toy::new(counting) };
+    let draft = Toy { window: 60, ..Toy::new(forgetful) };
+    let settings = Settings { token_count_max: 40, governed: governed.clone(), ..Settings::default() };
+    let mut generation = Generation::start(&mut model, &[1, 2], settings).expect("fits");
+    generation.speculate(Box::new(DraftModel::new(draft)), 3, Pace::Always).expect("it can");
+    let text = drain(&mut generation);
+    let statistics = generation.statistics();
+    assert_eq!(text.len(), 40);
+    assert!(statistics.drafted_alone > 3, "{statistics:?}");
+    // The draft says 0 after 3, the model 4: only what the draft wrote alone may do that.
+    let forgotten = text.windows(2).filter(|pair| pair[0] == 3 && pair[1] == 0).count();
+    assert!(forgotten > 0, "{text:?}");
+    drop(generation);
+    // The model has run every token once, in order.
+    let mut next = 0;
+    for (past, count) in model.calls {
+        assert!(past <= next, "tokens {next} to {past} were not run");
+        next = past + count;
+    }
+    let changes: Vec<Change> =
+        governed.governor().expect("it is governed").decisions().iter().map(|one| one.change).collect();
+    assert!(changes.contains(&Change::Draft), "{changes:?}");
 }
