@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the real program in its own process, its exit codes, its streams, and the files it leaves.
 
 mod cli_cache;
+mod cli_machine;
 mod cli_memory;
 
 use harness::recorded::tests_folder;

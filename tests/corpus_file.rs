@@ -114,6 +114,10 @@ pub fn run(session: &Session, name: &str, text: &str) -> String {
             Err(problem) => return format!("bad pipeline:\n{problem}\n"),
         };
         let mut context = session.pass_context(&[]).expect("no rule files");
+        if let Some(target) = &header.target {
+            context.machine =
+                session.target(target).unwrap_or_else(|problem| panic!("{name}: {problem}")).machine();
+        }
         match manager.run(&mut module, &mut context, &mut []) {
             Ok(()) => {}
             Err(failure) => {
@@ -240,7 +244,7 @@ fn on_target(
     before: &Outputs,
 ) -> String {
     let target = session.target(target).unwrap_or_else(|problem| panic!("{name}: {problem}"));
-    let mut machine = (target.machine)();
+    let mut machine = target.machine();
     if let Some(bytes) = header.sram_bytes {
         machine.sram_bytes = bytes;
     }

@@ -4,6 +4,8 @@
 //! The recorded cases beside the repository are run when they are there. `TILEWRIGHT_CASE=word` runs only the cases whose name holds
 //! the word.
 
+mod end_to_end_machines;
+
 use harness::recorded::{own_cases, shared_cases, tests_folder};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -323,7 +323,7 @@ fn a_drawn_text_comes_with_its_seed() {
 
 /// DRAM bytes of commands that read constants, after 64 tokens.
 fn weight_bytes(session: &Session, program: &Program) -> u64 {
-    let machine = (session.targets.find(TARGET).expect("the target").machine)();
+    let machine = session.targets.find(TARGET).expect("the target").machine();
     let registers: Vec<(&str, i64)> = program
         .registers
         .iter()

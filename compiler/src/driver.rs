@@ -230,7 +230,7 @@ impl Session {
         if let Some(wanted) = &options.quantize {
             let start = Instant::now();
             let mut context = self.pass_context(&options.rule_files).map_err(one)?;
-            context.machine = (target.machine)();
+            context.machine = target.machine();
             match quantize(&mut module, wanted, source, &self.passes, &mut context) {
                 Ok(weights) => compilation.weights = weights,
                 Err(mut problems) => faults.append(&mut problems),
@@ -244,7 +244,9 @@ impl Session {
         let mut plan_options = options.plan.clone();
         plan_options.context_window = plan_options.context_window.or_else(|| model_window(source));
         let plans = plan(&compilation.signature, &plan_options)?;
-        let cache = options.kv_cache.map(|format| format.plan(&plans)).transpose().map_err(one)?;
+        let native = || KvCache::native(&target.machine()).and_then(|format| format.plan(&plans).ok());
+        let cache =
+            options.kv_cache.map(|format| format.plan(&plans)).transpose().map_err(one)?.or_else(native);
         let contexts: Vec<PassContext> = plans
             .iter()
             .map(|_| self.pass_context(&options.rule_files).map_err(one))
@@ -320,7 +322,7 @@ impl Session {
         let mut module = imported.clone();
         let root = module.root();
         tilewright_ir::symbols::substitute(&mut module, root, &plan.substitution);
-        context.machine = (target.machine)();
+        context.machine = target.machine();
         if let Some(bytes) = options.sram_bytes {
             context.machine.sram_bytes = bytes;
         }

@@ -8,7 +8,9 @@
 
 use crate::plan::ProgramPlan;
 use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
+use tilewright_passes::machine::Machine;
 
 /// Formats of key/value caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,6 +36,11 @@ pub struct CachePlan {
 impl KvCache {
     fn name(self) -> &'static str {
         ["f32", "f16", "kv8", "kv4"][self as usize]
+    }
+
+    /// What a machine wants where the user does not say: 16-bit floats where it computes in them.
+    pub fn native(machine: &Machine) -> Option<KvCache> {
+        machine.narrower_float().filter(|element| *element == Element::F16).map(|_| KvCache::F16)
     }
 
     /// What it means for these programs.

@@ -43,7 +43,7 @@ impl fmt::Display for ModelledPass {
 ///
 /// `None` for a target that this session does not know, or a program that the model cannot follow.
 pub fn pass(session: &Session, target: &str, program: &Program) -> Option<ModelledPass> {
-    let machine = (session.targets.find(target)?.machine)();
+    let machine = session.targets.find(target)?.machine();
     let registers: Vec<(&str, i64)> = program
         .registers
         .iter()

@@ -176,7 +176,7 @@ pub fn prepare(
     let target = session.target(&options.target).map_err(|problem| vec![problem])?;
     let mut imported = session.import(source, &options.bindings, options.activations)?;
     let mut context = session.pass_context(&options.rule_files).map_err(|problem| vec![problem])?;
-    context.machine = (target.machine)();
+    context.machine = target.machine();
     canonicalize(&mut imported.module, &session.passes, &mut context)?;
     let found =
         calibrate_module(imported.module, quantize, calibration, source, &mut context, progress, keep)?;

@@ -7,9 +7,10 @@
 //! ```
 
 use std::path::PathBuf;
-use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::registry::{Dialect, Registry};
 use tilewright_passes::pass::{PassContext, PassDef, Passes, RuleText};
+use tilewright_targets::description;
 use tilewright_targets::target::{Target, Targets};
 
 /// What a run of the compiler knows. Begins with all that is in-tree.
@@ -70,6 +71,17 @@ impl Session {
     pub fn with_target(mut self, target: &'static Target) -> Session {
         self.targets = self.targets.with(target);
         self
+    }
+
+    /// Adds a target that a text describes ([`tilewright_targets::description`]). `file` is its name in messages. Gives the session
+    /// and the target's name.
+    ///
+    /// # Errors
+    /// All that is wrong with the text, each at its line; when its name is known already.
+    pub fn with_machine(mut self, file: &str, text: &str) -> Result<(Session, &'static str), Diagnostics> {
+        let target = description::target(text, file, &self.targets)?;
+        self.targets = self.targets.with(target);
+        Ok((self, target.name))
     }
 
     /// Adds rules, given as the text of a `.rules` file and its name for messages.

@@ -2,7 +2,7 @@
 //!
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
 //! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`],
-//! [`quantize_weights`], [`quantize_kv_cache`], [`form_kernels`].
+//! [`quantize_weights`], [`quantize_kv_cache`], [`demote_floats`], [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -16,6 +16,7 @@ pub mod bind_symbols;
 pub mod canonicalize;
 pub mod cse;
 pub mod dce;
+pub mod demote_floats;
 pub mod egraph;
 pub mod form_kernels;
 pub mod legality;
@@ -46,6 +47,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &quantize_kv_cache::DEF,
     &quantize_weights::DEF,
     &quantize_activations::DEF,
+    &demote_floats::DEF,
     &form_kernels::DEF,
     &legality::DEF,
 ];
@@ -54,7 +56,7 @@ pub static BUILTIN: &[&PassDef] = &[
 pub const PIPELINES: [(&str, &str); 3] = [
     ("core", "canonicalize,cse,dce"),
     ("optimized", "optimize,absorb-masks,canonicalize,cse,dce"),
-    ("kernels", "form-kernels"),
+    ("kernels", "demote-floats,cse,form-kernels"),
 ];
 
 /// Checks the signature of every op of a module: the default after each pass.

@@ -114,9 +114,19 @@ impl Machine {
         self.mac_rates.iter().find(fits).map(|row| row.macs_per_cycle)
     }
 
-    /// Why products cannot take weights of a format; `None` when they can.
+    /// The float type to compute in where an engine has no f32: f16 or bf16, whichever both engines have. `None` where f32 stays, or where
+    /// there is no float at all.
+    pub fn narrower_float(&self) -> Option<Element> {
+        let engines = [Engine::Matrix, Engine::Vector];
+        let both = |element: &Element| engines.iter().all(|engine| self.supports(*engine, *element));
+        [Element::F16, Element::BF16].into_iter().find(both).filter(|_| !both(&Element::F32))
+    }
+
+    /// Why products cannot take weights of a format; `None` when they can. Activations that the machine narrows count as narrowed.
     pub fn weight_veto(&self, activation: Element, format: &WeightFormat) -> Option<String> {
-        self.macs_per_cycle(activation, format.storage).is_none().then(|| {
+        let narrowed = self.narrower_float().filter(|_| activation == Element::F32);
+        let takes = |activation| self.macs_per_cycle(activation, format.storage).is_some();
+        (!takes(activation) && !narrowed.is_some_and(takes)).then(|| {
             format!("the matrix engine of {} does not multiply {activation} by {}", self.name, format.storage)
         })
     }

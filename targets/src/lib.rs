@@ -9,6 +9,7 @@
 pub mod check_memory_plan;
 pub mod check_offsets;
 pub mod derive;
+pub mod description;
 pub mod emit;
 pub mod fields;
 pub mod figures;
@@ -16,6 +17,7 @@ pub mod host;
 mod live_ranges;
 pub mod lower;
 pub mod lowering;
+pub mod machines;
 pub mod memory_plan;
 pub mod npu_gen3;
 pub mod op_command;

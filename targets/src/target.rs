@@ -3,7 +3,7 @@
 //! A target that uses portable commands only is these two things and nothing else:
 //!
 //! ```text
-//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Machine::reference, copy_engine: engine::HOST, lowerings: &[Lowering {
+//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Figures::Made(Machine::reference), copy_engine: engine::HOST, lowerings: &[Lowering {
 //!     subject: Subject::Op(&core::RELU), place: on_chip, lower: lower_relu }] };
 //! let targets = Targets::builtin().with(&MINE);
 //! ```
@@ -17,12 +17,30 @@ pub struct Target {
     pub name: &'static str,
     /// One paragraph: what it is, and for a model of a class of hardware, that it is that.
     pub doc: &'static str,
-    /// Its figures; a caller may change them (another SRAM size) before it compiles.
-    pub machine: fn() -> Machine,
+    /// Its figures.
+    pub machine: Figures,
     /// Who copies between places in memory when an op only moves elements.
     pub copy_engine: &'static str,
     /// What it can do, in order of preference. What no row takes runs on the host, with the reasons of the rows.
     pub lowerings: &'static [Lowering],
+}
+
+/// A machine's figures: made by a function, or read from a description.
+pub enum Figures {
+    /// Made.
+    Made(fn() -> Machine),
+    /// Read.
+    Given(Machine),
+}
+
+impl Target {
+    /// The figures; a caller may change them (another SRAM size) before it compiles.
+    pub fn machine(&self) -> Machine {
+        match &self.machine {
+            Figures::Made(make) => make(),
+            Figures::Given(machine) => machine.clone(),
+        }
+    }
 }
 
 impl PartialEq for Target {
@@ -41,7 +59,7 @@ impl std::fmt::Debug for Target {
 pub static HOST: Target = Target {
     name: "host",
     doc: "No NPU: every op runs as portable commands on the host, on whole tensors in DRAM. The yardstick for other targets.",
-    machine: Machine::reference,
+    machine: Figures::Made(Machine::reference),
     copy_engine: engine::HOST,
     lowerings: &[],
 };
@@ -58,7 +76,8 @@ impl Targets {
 
     /// All in-tree targets.
     pub fn builtin() -> Targets {
-        Targets::empty().with(&HOST).with(&crate::npu_gen3::NPU_GEN3)
+        let written = Targets::empty().with(&HOST).with(&crate::npu_gen3::NPU_GEN3);
+        crate::machines::DESCRIBED.iter().fold(written, |targets, target| targets.with(target))
     }
 
     /// Adds a target.

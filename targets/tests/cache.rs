@@ -82,7 +82,7 @@ fn session_for(modules: &[Module], target: &'static Target, window: usize) -> Se
             context_window: Some(window as i64),
             ..Options::default()
         };
-        let machine = (target.machine)();
+        let machine = target.machine();
         let compiled = compile_function(module, "main", target, &machine, &options, &mut constants)
             .unwrap_or_else(|errors| panic!("{}", errors[0]));
         if target.name == NPU_GEN3.name {
@@ -348,7 +348,7 @@ fn a_window_of_8192_fits_and_moves_as_many_bytes_as_are_kept() {
     let bytes = |format: &str| {
         let session = session_for(&modules_for(format, CAUSAL, 8192), &NPU_GEN3, 8192);
         assert_eq!(kv_cache::context_window(&session.programs()[0]), Some(8192));
-        let figures = tilewright_targets::figures::of(&(NPU_GEN3.machine)());
+        let figures = tilewright_targets::figures::of(&NPU_GEN3.machine());
         let request = Request { registers: &[("p", 8000)], ..Request::default() };
         let moved =
             |program| estimate(program, &figures, &request).expect("can be followed").total.dram_bytes;

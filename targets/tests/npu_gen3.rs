@@ -41,7 +41,7 @@ fn plain(what: &str) -> Case<'_> {
 }
 
 fn compile(module: &Module, case: &Case, sram_bytes: u64) -> (Compiled, ConstantPool) {
-    let machine = Machine { sram_bytes, ..(NPU_GEN3.machine)() };
+    let machine = Machine { sram_bytes, ..NPU_GEN3.machine() };
     let symbols: BTreeMap<String, (i64, i64)> =
         case.maxima.iter().map(|(name, maximum)| (name.to_string(), (0, *maximum))).collect();
     let options = Options { symbols, ..Options::named("main") };
@@ -503,7 +503,7 @@ fn decode_moves_weights_once_and_overlaps_computing() {
     };
     for sram_bytes in [256 << 10, 512 << 10, 1 << 20, 4 << 20] {
         let (compiled, _) = compile(&row_module(&row), &plain("decode"), sram_bytes);
-        let figures = tilewright_targets::figures::of(&(NPU_GEN3.machine)());
+        let figures = tilewright_targets::figures::of(&NPU_GEN3.machine());
         let timing = estimate(&compiled.program, &figures, &Request::default()).expect("a time");
         let least = 1024 * 4096 * 2 + 1024 * 2 + 4096 * 2;
         assert!(timing.total.dram_bytes * 100 <= least * 101, "{} of {least} bytes", timing.total.dram_bytes);

@@ -169,7 +169,7 @@ fn kernels_fall_apart_and_renamings_cost_nothing() {
     );
     let module = module_of(&text);
     check_module(&module, &[], "kernel");
-    let machine = (HOST.machine)();
+    let machine = HOST.machine();
     let (_, placement) = lower_function(&module, "main", &HOST, &machine, &symbol_options()).expect("lowers");
     let ops: Vec<&str> = placement.rows.iter().map(|row| row.op.as_str()).collect();
     assert_eq!(ops, ["core.matmul", "core.silu", "core.neg"]);
@@ -307,7 +307,7 @@ fn an_open_symbol_and_a_repeated_result_are_handled() {
         "func.return"(%y, %x, %y) : (tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>) -> ()"#,
     );
     let module = module_of(&text);
-    let machine = (HOST.machine)();
+    let machine = HOST.machine();
     let errors =
         lower_function(&module, "main", &HOST, &machine, &Options::named("main")).expect_err("q is open");
     assert!(errors[0].what.contains("'q'") && errors[0].help.contains("--bind q="), "{}", errors[0]);

@@ -17,7 +17,7 @@ use tilewright_targets::emit::constants::ConstantPool;
 use tilewright_targets::lower::compile_function;
 use tilewright_targets::lowering::{Lowering, LoweringContext, PlaceContext, Subject, engine, space};
 use tilewright_targets::place::Capacities;
-use tilewright_targets::target::{Target, Targets};
+use tilewright_targets::target::{Figures, Target, Targets};
 
 /// Rows that go through on-chip memory at a time.
 const TILE_ROWS: i64 = 2;
@@ -25,7 +25,7 @@ const TILE_ROWS: i64 = 2;
 static MINE: Target = Target {
     name: "mine",
     doc: "One vector engine that knows silu.",
-    machine: || Machine { name: "mine".into(), sram_bytes: 1 << 10, ..Machine::reference() },
+    machine: Figures::Made(|| Machine { name: "mine".into(), sram_bytes: 1 << 10, ..Machine::reference() }),
     copy_engine: engine::HOST,
     lowerings: &[Lowering { subject: Subject::Op(&core::SILU), place: place_silu, lower: lower_silu }],
 };
@@ -92,7 +92,7 @@ fn a_fallback_has_a_reason_and_can_be_forbidden() {
 
 #[test]
 fn a_tile_that_does_not_fit_is_an_error_with_both_numbers() {
-    let machine = (MINE.machine)();
+    let machine = MINE.machine();
     let module = silu("tensor<4x500xf32>");
     let result =
         compile_function(&module, "main", &MINE, &machine, &symbol_options(), &mut ConstantPool::new());

@@ -48,7 +48,7 @@ fn whole_compile(session: &Session) {
     substitute(&mut module, root, &Substitution::from([("seq".into(), Dim::Known(1))]));
     let mut context = PassContext::new(session.registry.clone());
     let target = session.target("npu-gen3").unwrap_or_else(|problem| panic!("{problem}"));
-    context.machine = (target.machine)();
+    context.machine = target.machine();
     let pipeline = "canonicalize,cse,dce,optimize,canonicalize,cse,dce,form-kernels";
     run(&mut module, &mut context, pipeline);
     let symbols = BTreeMap::from([("past".to_string(), (0, 2047))]);

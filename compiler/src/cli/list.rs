@@ -6,12 +6,30 @@ use crate::import::onnx::support::{COLUMNS, RECORD, Record, support};
 use crate::session::Session;
 use serde_json::json;
 use std::path::PathBuf;
+use tilewright_ir::element::Element;
 use tilewright_ir::op_def::{Arity, OpDef, ValueDef};
+use tilewright_passes::machine::{Engine, Machine};
+use tilewright_targets::machines;
 
 /// Arguments of the plain lists.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  tilewright targets\n  tilewright passes --json")]
+#[command(after_help = "Examples:\n  tilewright passes\n  tilewright passes --json")]
 pub(crate) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of the list of targets.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  tilewright targets\n  tilewright targets apple-m5-npu > my.toml     # to begin one's own with\n  \
+                        tilewright targets --machine my.toml --json"
+)]
+pub(crate) struct TargetsArguments {
+    /// Print the description of one target as TOML: its figures with their sources
+    #[arg(value_name = "NAME", conflicts_with = "json")]
+    name: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -99,14 +117,44 @@ fn show_as(form: Form, header: &[&str], rows: Vec<Vec<String>>) {
     say!("{report}");
 }
 
-/// The targets.
-pub(crate) fn targets(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
+/// The targets, or the description of one.
+pub(crate) fn targets(session: &Session, arguments: &TargetsArguments) -> Result<(), Failure> {
+    if let Some(name) = &arguments.name {
+        let target = session.target(name)?;
+        let text = machines::text(target.name).ok_or_else(|| {
+            Failure::user(
+                format!("'{name}' is described by no text"),
+                "its figures are in the program; tilewright targets --json prints them",
+            )
+        })?;
+        say!("{}", text.trim_end());
+        return Ok(());
+    }
+    let floats = |machine: &Machine, engine| {
+        let all = [Element::F32, Element::F16, Element::BF16];
+        let names: Vec<&str> =
+            all.into_iter().filter(|one| machine.supports(engine, *one)).map(Element::text).collect();
+        names.join(" ")
+    };
     let rows = session.targets.iter().map(|target| {
-        let machine = (target.machine)();
-        let sram = format!("{} KiB", machine.sram_bytes >> 10);
-        vec![target.name.to_string(), sram, target.lowerings.len().to_string(), target.doc.to_string()]
+        let machine = target.machine();
+        let fastest = machine.mac_rates.iter().max_by_key(|rate| rate.macs_per_cycle);
+        let peak = fastest.map_or(0.0, |rate| (2 * rate.macs_per_cycle * machine.clock_mhz) as f64 / 1e6);
+        let pair = fastest.map_or_else(String::new, |rate| format!(" {}x{}", rate.activation, rate.weight));
+        vec![
+            target.name.to_string(),
+            format!("{} KiB", machine.sram_bytes >> 10),
+            format!("{peak:.1} TOPS{pair}"),
+            format!("{:.1} GB/s", (machine.dram_bytes_per_cycle * machine.clock_mhz) as f64 / 1e3),
+            floats(&machine, Engine::Matrix),
+            floats(&machine, Engine::Vector),
+            target.lowerings.len().to_string(),
+            target.doc.to_string(),
+        ]
     });
-    show(arguments.json, &["name", "sram", "lowerings", "what it is"], rows.collect());
+    let header =
+        ["name", "sram", "peak", "dram", "float products", "float vectors", "lowerings", "what it is"];
+    show(arguments.json, &header, rows.collect());
     Ok(())
 }
 

@@ -52,6 +52,9 @@ pub(crate) struct Cli {
     /// Show what the compiler is doing; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Add a target that a TOML file describes, and compile for it where no --target is given; may be given again
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    machine: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -74,8 +77,8 @@ enum Verb {
     Inspect(inspect::Arguments),
     /// Print an artifact's commands
     Disassemble(disassemble::Arguments),
-    /// List the targets
-    Targets(list::Arguments),
+    /// List the targets, or print the description of one
+    Targets(list::TargetsArguments),
     /// List the ops and the ONNX operators that are read
     Ops(list::OpsArguments),
     /// List the passes with their options
@@ -181,31 +184,60 @@ impl Session {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
+        let words: Vec<std::ffi::OsString> = words.into_iter().map(Into::into).collect();
         let codes: Vec<String> = EXIT_CODES.iter().map(|(code, text)| format!("  {code}  {text}")).collect();
-        let command = Cli::command().after_help(format!("Exit codes:\n{}", codes.join("\n")));
-        let cli =
-            match command.try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches)) {
-                Ok(cli) => cli,
-                Err(error) => {
-                    // Clap says help and version by way of its errors; those end well.
-                    let code = if error.use_stderr() { 2 } else { 0 };
-                    let _ = error.print();
-                    return ExitCode::from(code);
-                }
-            };
+        let mut command = Cli::command().after_help(format!("Exit codes:\n{}", codes.join("\n")));
+        let parse = |command: &mut clap::Command| {
+            let matches = command.try_get_matches_from_mut(&words)?;
+            Cli::from_arg_matches(&matches)
+        };
+        let cli = match parse(&mut command) {
+            Ok(cli) => cli,
+            Err(error) => return end_of_parsing(&error),
+        };
         start_log(cli.verbose);
-        match self.run_verb(cli.verb) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                match &failure {
-                    Failure::Diagnostics(all) => crate::render::print_all(all, &[]),
-                    Failure::Shown(_) | Failure::Interrupted => {}
-                    Failure::Usage(what) => eprintln!("error: {what}\n\nFor more information, try '--help'."),
-                    Failure::Parity(what) => eprintln!("error: {what}"),
+        if cli.machine.is_empty() {
+            return end(self.run_verb(cli.verb));
+        }
+        // What is described first is the target that is meant where none is named.
+        let (session, name) = match self.with_machines(&cli.machine) {
+            Ok(found) => found,
+            Err(failure) => return end(Err(failure)),
+        };
+        let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_string()).collect();
+        for verb in verbs {
+            command = command.mut_subcommand(verb, |verb| {
+                verb.mut_args(|argument| match argument.get_id().as_str() {
+                    "target" => argument.default_value(name),
+                    _ => argument,
+                })
+            });
+        }
+        match parse(&mut command) {
+            Ok(cli) => end(session.run_verb(cli.verb)),
+            Err(error) => end_of_parsing(&error),
+        }
+    }
+
+    /// This session with the machines of some files, and the first one's name.
+    fn with_machines(&self, files: &[PathBuf]) -> Result<(Session, &'static str), Failure> {
+        let mut session = self.clone();
+        let mut first = None;
+        for path in files {
+            let text = crate::output::read_text(path)?;
+            let file = path.display().to_string();
+            match session.with_machine(&file, &text) {
+                Ok((with, name)) => {
+                    session = with;
+                    first.get_or_insert(name);
                 }
-                failure.exit_code()
+                Err(problems) => {
+                    crate::render::print_all(&problems, &[(&file, &text)]);
+                    return Err(Failure::Shown(problems));
+                }
             }
         }
+        first.map(|name| (session, name)).ok_or_else(|| Failure::Usage("--machine needs a file".into()))
     }
 
     fn run_verb(&self, verb: Verb) -> Result<(), Failure> {
@@ -228,6 +260,24 @@ impl Session {
             Verb::Completion(arguments) => completion::run(&arguments),
         }
     }
+}
+
+/// Clap says help and version by way of its errors; those end well.
+fn end_of_parsing(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// Shows why a verb failed.
+fn end(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    match &failure {
+        Failure::Diagnostics(all) => crate::render::print_all(all, &[]),
+        Failure::Shown(_) | Failure::Interrupted => {}
+        Failure::Usage(what) => eprintln!("error: {what}\n\nFor more information, try '--help'."),
+        Failure::Parity(what) => eprintln!("error: {what}"),
+    }
+    failure.exit_code()
 }
 
 fn start_log(verbose: u8) {

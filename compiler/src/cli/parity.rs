@@ -39,7 +39,8 @@ pub(crate) struct Arguments {
     /// Where to run: 'reference' or a target; may be given again. Cases run on the reference, texts on --target, when it is left out
     #[arg(long, value_name = "NAME")]
     on: Vec<String>,
-    /// Relative tolerance of f32 and wider results; f16 and bf16 get ten times as much, and a hundred times the absolute tolerance
+    /// Relative tolerance of f32 and wider results; f16 and bf16, and all results of a machine that computes in them, get ten times as
+    /// much, and a hundred times the absolute tolerance
     #[arg(long, default_value_t = 1e-3)]
     rtol: f64,
     /// Absolute tolerance
@@ -173,13 +174,14 @@ fn run_with(
             return Ok((vec![Row { problem: Some(first_line(&problems)), ..row(0) }], unsupported));
         }
     };
+    let demotes = session.targets.find(on).is_some_and(|target| target.machine().narrower_float().is_some());
     let mut rows = Vec::new();
     if found.len() != case.outputs.len() {
         let problem = format!("expected {} outputs, found {}", case.outputs.len(), found.len());
         rows.push(Row { problem: Some(problem), ..row(0) });
     }
     for (index, (found, expected)) in found.iter().zip(&case.outputs).enumerate() {
-        let coarse = matches!(expected.element, Element::F16 | Element::BF16);
+        let coarse = demotes || matches!(expected.element, Element::F16 | Element::BF16);
         let rtol = if coarse { arguments.rtol * 10.0 } else { arguments.rtol };
         let atol = if coarse { arguments.atol * 100.0 } else { arguments.atol };
         rows.push(match compare(found, expected, rtol, atol) {

@@ -112,7 +112,8 @@ impl MachineCost {
     }
 }
 
-const MATRIX_OPS: [&OpDef; 6] = [
+/// Products of the matrix engine.
+pub(crate) const MATRIX_OPS: [&OpDef; 6] = [
     &core::MATMUL,
     &core::MATMUL_INTEGER,
     &core::LINEAR,

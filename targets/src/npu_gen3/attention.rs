@@ -8,7 +8,7 @@
 //! ```
 
 use super::kernel::Kernel;
-use super::machine::{limits, macs_per_cycle};
+use super::machine::{limits, macs_per_cycle, place_product};
 use super::nest::{Body, Nest, Place, Tiled, Tiles};
 use super::tile_op;
 use super::tile_search::{Axis, Flow, Operand, Problem, Work, search};
@@ -29,16 +29,14 @@ pub static LOWERINGS: &[Lowering] = &[
 
 fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
-    let op =
-        context.module.block(block).ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
+    let ops = &context.module.block(block).ops;
+    let op = ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
     place(&PlaceContext { op: *op.ok_or("a kernel without its attention")?, ..*context })
 }
 
 pub(super) fn place(context: &PlaceContext) -> Result<(), String> {
     let (q, k) = (context.operand(0).ok_or("q is no tensor")?, context.operand(1).ok_or("k is no tensor")?);
-    if q.element == Element::F64 {
-        return Err("the matrix engine has no f64".into());
-    }
+    place_product(context, q.element, k.element)?;
     if q.shape[1].known().is_none() || k.shape[1].known().is_none() {
         return Err("the number of heads is not known".into());
     }

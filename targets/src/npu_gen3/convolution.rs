@@ -10,7 +10,7 @@
 //! ```
 
 use super::kernel::Kernel;
-use super::machine::{limits, macs_per_cycle};
+use super::machine::{limits, macs_per_cycle, place_product};
 use super::nest::{Body, Nest, Tiled, Tiles};
 use super::spatial::{Kind, RowTile, Shape};
 use super::tile_op;
@@ -36,15 +36,17 @@ fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
     let kinds = [&core::CONVOLUTION, &core::CONV_TRANSPOSE, &core::POOL];
     let is_first = |op: &&OpId| kinds.contains(&context.module.op(**op).def);
-    let first =
-        context.module.block(block).ops.iter().find(is_first).ok_or("a kernel without its convolution")?;
-    place(&PlaceContext { op: *first, ..*context })
+    let ops = &context.module.block(block).ops;
+    let first = ops.iter().find(is_first).ok_or("a kernel without its convolution")?;
+    place(&PlaceContext { op: *first, ..*context })?;
+    super::elementwise::place_all(context, ops.iter().filter(|op| *op != first))
 }
 
 fn place(context: &PlaceContext) -> Result<(), String> {
     let x = context.operand(0).ok_or("x is no tensor")?;
-    if x.element == Element::F64 {
-        return Err("the matrix engine has no f64".into());
+    match context.operand(1) {
+        Some(w) if context.operation().def != &core::POOL => place_product(context, x.element, w.element)?,
+        _ => super::elementwise::place(context)?,
     }
     if !(3..=5).contains(&x.rank()) {
         return Err(format!("windows of {} spatial dimensions", x.rank().saturating_sub(2)));

@@ -15,6 +15,7 @@ use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::{OpId, ValueId};
 use tilewright_ir::op_def::{OpDef, Traits, normalize_axis};
+use tilewright_passes::machine::Engine;
 
 /// Rows for all ops of this file.
 pub static LOWERINGS: &[Lowering] = &[
@@ -87,6 +88,13 @@ pub fn place(context: &PlaceContext) -> Result<(), String> {
     for ty in values.filter_map(|value| context.module.tensor(*value)) {
         if runtime_element(ty.element).is_none() {
             return Err(format!("the vector engine has no element type {}", ty.element));
+        }
+        // Packed elements are unpacked on their way in.
+        if ty.element.bits() >= 8 && !context.machine.supports(Engine::Vector, ty.element) {
+            return Err(format!(
+                "the vector engine of {} does not compute {}",
+                context.machine.name, ty.element
+            ));
         }
         let row_bits = ty.shape.last().and_then(Dim::known).unwrap_or(1) * ty.element.bits() as i64;
         if ty.element.bits() < 8 && row_bits % 8 != 0 {
@@ -287,8 +295,20 @@ fn lower_kernel(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
 
 fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
-    let ops = context.module.block(block).ops.iter();
-    let computes = |def: &OpDef| !def.is(Traits::TERMINATOR) && !def.is(Traits::CONSTANT);
-    ops.filter(|op| computes(context.module.op(**op).def))
-        .try_for_each(|op| place(&PlaceContext { op: *op, ..*context }))
+    place_all(context, context.module.block(block).ops.iter())
+}
+
+/// Whether the vector engine takes all of some ops, leaving out those that compute nothing.
+///
+/// # Errors
+/// The first reason why not.
+pub(super) fn place_all<'a>(
+    context: &PlaceContext,
+    mut ops: impl Iterator<Item = &'a OpId>,
+) -> Result<(), String> {
+    ops.try_for_each(|op| {
+        let def = context.module.op(*op).def;
+        let computes = !def.is(Traits::TERMINATOR) && !def.is(Traits::CONSTANT);
+        if computes { place(&PlaceContext { op: *op, ..*context }) } else { Ok(()) }
+    })
 }

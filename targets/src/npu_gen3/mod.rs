@@ -28,14 +28,14 @@ pub mod tile_op;
 pub mod tile_search;
 
 use crate::lowering::{Lowering, engine};
-use crate::target::Target;
+use crate::target::{Figures, Target};
 
 /// The target.
 pub static NPU_GEN3: Target = Target {
     name: "npu-gen3",
     doc: "The open reference NPU: two DMA engines, a matrix and a vector engine on 1 MiB of SRAM. A model of a class of hardware \
           with figures from public sources, documented as an ISA page; it is no vendor's chip.",
-    machine: machine::machine,
+    machine: Figures::Made(machine::machine),
     copy_engine: engine::DMA0,
     lowerings: &LOWERINGS,
 };

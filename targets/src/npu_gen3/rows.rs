@@ -12,6 +12,7 @@
 //! ```
 
 use super::kernel::Kernel;
+use super::machine::place_product;
 use super::rows_schedule::schedule;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::op_command::activation_function;
@@ -56,9 +57,8 @@ pub fn place(context: &PlaceContext) -> Result<(), String> {
     if operation.def == &core::MATMUL && !x.element.is_float() {
         return Err(format!("the matrix engine multiplies floats or 8-bit integers, not {}", x.element));
     }
-    if x.element == Element::F64 {
-        return Err("the matrix engine has no f64".into());
-    }
+    let w = context.operand(1).ok_or("the right operand is no tensor")?;
+    place_product(context, x.element, w.element)?;
     if operation.def == &core::LINEAR
         && let (Some(w), Some(scale)) = (context.operand(1), context.operand(3))
         && scale.rank() == 2

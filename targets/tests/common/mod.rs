@@ -125,7 +125,7 @@ pub(crate) fn compile(
     what: &str,
 ) -> (Compiled, ConstantPool) {
     let mut constants = ConstantPool::new();
-    let machine = (target.machine)();
+    let machine = target.machine();
     let compiled = compile_function(module, "main", target, &machine, options, &mut constants)
         .unwrap_or_else(|errors| panic!("{what}: {}", errors[0]));
     for level in [&compiled.tile, &compiled.placed] {

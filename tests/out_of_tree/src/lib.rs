@@ -9,7 +9,7 @@ use tilewright_ir::registry::Dialect;
 use tilewright_passes::machine::Machine;
 use tilewright_passes::pass::{Pass, PassContext, PassDef};
 use tilewright_targets::lowering::{Lowering, LoweringContext, Subject, engine};
-use tilewright_targets::target::Target;
+use tilewright_targets::target::{Figures, Target};
 
 /// The dialect: one op.
 pub static DIALECT: Dialect = Dialect { name: "acme", doc: "Ops of ACME's NPU.", ops: &[&SQUARED_RELU] };
@@ -53,7 +53,11 @@ impl Pass for Check {
 pub static TARGET: Target = Target {
     name: "acme-npu",
     doc: "An example of a target in a crate of its own: squares and adds on its vector unit.",
-    machine: || Machine { name: "acme-npu".into(), sram_bytes: 64 << 10, ..Machine::reference() },
+    machine: Figures::Made(|| Machine {
+        name: "acme-npu".into(),
+        sram_bytes: 64 << 10,
+        ..Machine::reference()
+    }),
     copy_engine: engine::HOST,
     lowerings: &[Lowering { subject: Subject::Op(&SQUARED_RELU), place: |_| Ok(()), lower: squared_relu }],
 };
