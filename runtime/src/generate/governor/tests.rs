@@ -1,7 +1,6 @@
 //! The governor on simulated devices: what it holds, what that costs, and what it tells.
 
 use super::*;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// A device that warms as a first-order system: `celsius` goes towards the ambient plus what it does, with one time constant.
