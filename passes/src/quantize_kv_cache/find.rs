@@ -169,10 +169,8 @@ fn readers(module: &Module, present: ValueId) -> Result<(Role, Vec<OpId>), Strin
             return Err("one attention reads it as keys, another as values".into());
         }
         role = Some(now);
-        let causal = operation.attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
-        let window = operation.attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1);
-        if window >= 0 && !causal || window == 0 {
-            return Err("its attention has a window without a causal limit".into());
+        if operation.attributes.get("window").and_then(Attribute::as_int) == Some(0) {
+            return Err("its attention has a window of no keys".into());
         }
         attentions.push(*user);
     }

@@ -35,7 +35,7 @@ pub struct Step {
     pub part: KeyPart,
     /// Keys that follow a settled block.
     pub keep: u32,
-    /// Whether the offset is no limit and tells the age of keys only.
+    /// Whether keys after a row's position are seen too.
     pub ahead: bool,
 }
 
@@ -269,10 +269,8 @@ fn visible_keys(step: &Step, row: usize, keys: &std::ops::Range<usize>) -> std::
         last.saturating_sub(i64::from(step.window)).saturating_add(1)
     };
     let relative = |key: i64| key.saturating_sub(keys.start as i64).clamp(0, keys.len() as i64) as usize;
-    let (start, end) = match step.ahead {
-        true => (0, keys.len()),
-        false => (relative(first), relative(last.saturating_add(1))),
-    };
+    let end = if step.ahead { keys.len() } else { relative(last.saturating_add(1)) };
+    let start = relative(first);
     let block = i64::from(step.block.max(1));
     let settled = || {
         let old = last.saturating_add(1).saturating_sub(i64::from(step.keep));
@@ -360,7 +358,7 @@ mod tests {
                 let position =
                     row as i64 / i64::from(step.group) + step.causal_offset.unwrap_or(i64::MAX / 2);
                 let far = step.window > 0 && key as i64 <= position - i64::from(step.window);
-                if key as i64 > position || far || hides(row, key) {
+                if key as i64 > position && !step.ahead || far || hides(row, key) {
                     return f64::NEG_INFINITY;
                 }
                 let product: f64 = (0..D).map(|i| q[row * D + i] * k[key * D + i]).sum();
@@ -402,10 +400,12 @@ mod tests {
         let keys = 100;
         let q = random(Element::F32, &[ROWS, D], 1);
         let (k, v) = (random(Element::F32, &[keys, D], 2), random(Element::F32, &[keys, E], 3));
-        for (offset, window, softcap, group) in
+        for ((offset, window, softcap, group), ahead) in
             [(None, 0, 0.0, 1), (Some(94), 0, 5.0, 1), (Some(90), 20, 0.0, 2), (Some(-2), 0, 0.0, 1)]
+                .into_iter()
+                .flat_map(|one| [(one, false), (one, true)])
         {
-            let step = Step { scale: 0.7, softcap, causal_offset: offset, window, group, ..PLAIN };
+            let step = Step { scale: 0.7, softcap, causal_offset: offset, window, group, ahead, ..PLAIN };
             let expected = naive(&q, &k, &v, &step, |_, _| false);
             let tiles: Vec<_> = [0usize, 30, 95]
                 .iter()

@@ -45,17 +45,15 @@ fn attention(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     if window == 0 {
         return context.host_fill(&destination, 0.0);
     }
-    let mut mask = context.optional(op, 3)?.map(|mask| grouped_mask(&mask, &scores, shared)).transpose()?;
-    if window > 0 && !causal {
-        mask = Some(window_mask(context, mask, &scores, &offset, window)?);
-    }
+    let mask = context.optional(op, 3)?.map(|mask| grouped_mask(&mask, &scores, shared)).transpose()?;
     let mut running = Running::begin(context, op, &destination, shared)?;
     let mut command = running.step(context).view(&q).view(&k).view(&v).maybe(mask.as_ref());
     command = command.maybe(None).maybe(None).maybe(None).maybe(None);
     command = command.attribute("scale", fields.float("scale", 1.0)).attribute("group", 1i64);
     command = command.attribute("softcap", fields.float("softcap", 0.0));
-    if causal {
+    if causal || window > 0 {
         command = command.dim("causal_offset", &offset).attribute("window", window.max(0));
+        command = command.attribute("ahead", !causal);
     }
     command.emit()?;
     running.finish(context, &destination)
@@ -119,8 +117,8 @@ pub(super) fn over_pieces(context: &mut LoweringContext, op: OpId, pieces: &[Pie
     let shift = &keys[2] - &q.dims[2];
     let (destination, q) = (by_group(&destination)?, by_group(&q)?);
     let (causal, window) = (fields.flag("causal", false), fields.int("window", -1));
-    if window >= 0 && !causal || window == 0 {
-        return Err("a window without a causal limit over a cache in another format".into());
+    if window == 0 {
+        return Err("a window of no keys over a cache in another format".into());
     }
     let repeat = Dim::Known(shared);
     let mut running = Running::begin(context, op, &destination, shared)?;
@@ -141,7 +139,7 @@ pub(super) fn over_pieces(context: &mut LoweringContext, op: OpId, pieces: &[Pie
         command = command.attribute("softcap", fields.float("softcap", 0.0)).attribute("group", 1i64);
         command = command.attribute("block", piece.block).attribute("part", piece.part);
         command = command.attribute("keep", piece.keep);
-        if causal || piece.part != "all" {
+        if causal || window > 0 || piece.part != "all" {
             command =
                 command.dim("causal_offset", &(&shift - &piece.start)).attribute("window", window.max(0));
         }
@@ -190,32 +188,4 @@ fn grouped_mask(mask: &View, scores: &[Dim], shared: i64) -> Result<View, String
         mask.split(1, shared).ok_or("the mask's heads do not split by key heads")?
     };
     Ok(mask.broadcast_to(scores))
-}
-
-/// Keys left of the window are hidden: `j > i + offset - window`. Needed as a mask where there is no causal limit.
-fn window_mask(
-    context: &mut LoweringContext,
-    mask: Option<View>,
-    scores: &[Dim],
-    offset: &Dim,
-    window: i64,
-) -> Result<View, String> {
-    let (s, t) = (&scores[3], &scores[4]);
-    let first = context.host_buffer(Element::I64, std::slice::from_ref(s))?;
-    let keys = context.host_buffer(Element::I64, std::slice::from_ref(t))?;
-    let start = offset - &Dim::Known(window);
-    context.command(&tile::IOTA, HOST).view(&first).attribute("axis", 0i64).dim("start", &start).emit()?;
-    context.command(&tile::IOTA, HOST).view(&keys).attribute("axis", 0i64).emit()?;
-    let visible = context.host_buffer(Element::Bool, &[s.clone(), t.clone()])?;
-    context.host_binary("gt", &visible, &keys, &first.with_axis(1))?;
-    let visible = visible.broadcast_to(scores);
-    let Some(mask) = mask else { return Ok(visible) };
-    let both = context.host_buffer(mask.element, scores)?;
-    if mask.element == Element::Bool {
-        context.host_binary("and", &both, &mask, &visible)?;
-    } else {
-        let hidden = context.scalar(mask.element, f64::NEG_INFINITY)?.broadcast_to(scores);
-        context.command(&tile::SELECT, HOST).view(&both).view(&visible).view(&mask).view(&hidden).emit()?;
-    }
-    Ok(both)
 }

@@ -1,10 +1,10 @@
-//! Flash attention: per batch and key head all query heads of the group together, keys and values streamed once per query tile.
+//! Flash attention: per batch and some key heads all query heads of a group together, keys and values streamed once per query tile.
 //!
 //! The running maximum, sum and weighted values of a query tile live in the accumulators while key tiles pass (Dao 2023,
 //! arXiv:2307.08691). Keys and values may lie in state buffers with the context's capacity as strides; their number may be a register.
 //!
 //! ```text
-//! for b, g, queries: fill; for keys: transfer k, v, mask; attention; finish; transfer o
+//! for b, heads, queries: fill; for keys: transfer k, v, mask; attention; finish; transfer o
 //! ```
 
 use super::kernel::Kernel;
@@ -41,10 +41,8 @@ pub(super) fn place(context: &PlaceContext) -> Result<(), String> {
         return Err("the number of heads is not known".into());
     }
     let attributes = &context.operation().attributes;
-    let causal = attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
-    let window = attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1);
-    if window == 0 || window > 0 && !causal {
-        return Err("a window without a causal limit".into());
+    if attributes.get("window").and_then(Attribute::as_int) == Some(0) {
+        return Err("a window of no keys".into());
     }
     Ok(())
 }
@@ -103,12 +101,14 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
     let float =
         |name: &str, default: f64| attributes.get(name).and_then(Attribute::as_float).unwrap_or(default);
     let is_causal = attributes.get("causal").and_then(Attribute::as_bool).unwrap_or(false);
+    let window = attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1).max(0);
     let mut body = Flash {
         scale: float("scale", 1.0),
         softcap: float("softcap", 0.0),
-        // Position i sees keys up to i + keys - queries.
-        causal_shift: is_causal.then(|| &k.dims[2] - &q.dims[2]),
-        window: attributes.get("window").and_then(Attribute::as_int).unwrap_or(-1).max(0),
+        // Query i is at position i + keys - queries.
+        shift: (is_causal || window > 0).then(|| &k.dims[2] - &q.dims[2]),
+        is_causal,
+        window,
         group,
         mask,
         sinks,
@@ -140,9 +140,9 @@ fn problem(
         fixed(Flow::Load, &[BATCH, HEAD, KEY], bits, d),
         fixed(Flow::Load, &[BATCH, HEAD, KEY], bits, e),
         fixed(Flow::Store, &[BATCH, HEAD, QUERY], bits, rows * e),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows * e),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows * e),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows),
     ];
     if let Some(mask) = mask {
         let view = &loads[mask].view;
@@ -165,7 +165,7 @@ fn problem(
     let keys = maximum(&loads[1].view.dims[2])?;
     let axes = vec![
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
-        Axis::with_tile("key head", maximum(&loads[1].view.dims[1])?, 1),
+        Axis::new("key head", maximum(&loads[1].view.dims[1])?, 1),
         Axis::new("query", maximum(&q.dims[2])?, 1),
         // Whole steps of the kernel: programs with other tiles round alike.
         Axis::new("key", keys, KEYS as u64),
@@ -176,7 +176,9 @@ fn problem(
 struct Flash {
     scale: f64,
     softcap: f64,
-    causal_shift: Option<Dim>,
+    /// Position of the first query, where positions count.
+    shift: Option<Dim>,
+    is_causal: bool,
     window: i64,
     group: i64,
     mask: Option<usize>,
@@ -185,7 +187,7 @@ struct Flash {
     running: Option<Running>,
 }
 
-/// What a query tile carries over key tiles: [rows, queries, e], [rows, queries], [rows, queries].
+/// What a query tile carries over key tiles: [key heads, rows, queries, e], [key heads, rows, queries] twice.
 pub(super) struct Running {
     accumulator: View,
     maximum: View,
@@ -193,10 +195,11 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Nothing seen yet, for `group` query heads at a place; a sink (`[1, group]`) is a key of that score and no value.
+    /// Nothing seen yet, for `group` query heads of each key head at a place; a sink (`[key heads, group]`) is a key of that score and no
+    /// value.
     pub(super) fn begin(
         context: &mut LoweringContext,
-        place: &Place,
+        [heads, queries]: [&Place; 2],
         group: i64,
         width: &Dim,
         sinks: Option<&View>,
@@ -206,19 +209,19 @@ impl Running {
             let view = context.buffer_with_capacity(space::ACCUMULATOR, Element::F32, &whole, capacity)?;
             Ok::<View, String>(View { dims: dims.to_vec(), ..view })
         };
-        let rows = Dim::Known(group);
         let e = width.known().ok_or("the width of values is not known")?;
-        let accumulator =
-            buffer(&[rows.clone(), place.length.clone(), width.clone()], &[group, place.capacity, e])?;
-        let maximum = buffer(&[rows.clone(), place.length.clone()], &[group, place.capacity])?;
-        let sum = buffer(&[rows, place.length.clone()], &[group, place.capacity])?;
+        let dims = [heads.length.clone(), Dim::Known(group), queries.length.clone(), width.clone()];
+        let capacity = [heads.capacity, group, queries.capacity, e];
+        let accumulator = buffer(&dims, &capacity)?;
+        let maximum = buffer(&dims[..3], &capacity[..3])?;
+        let sum = buffer(&dims[..3], &capacity[..3])?;
         let fill = |context: &mut LoweringContext, view: &View, value: f64| {
             context.command(&tile::FILL, engine::VECTOR).view(view).attribute("value", value).emit()
         };
         fill(context, &accumulator, 0.0)?;
         match sinks {
             Some(sinks) => {
-                let sinks = sinks.without_axis(0).with_axis(1).broadcast_to(&maximum.dims);
+                let sinks = sinks.with_axis(2).broadcast_to(&maximum.dims);
                 tile_op::convert(context, &maximum, &sinks)?;
                 fill(context, &sum, 1.0)?;
             }
@@ -233,12 +236,12 @@ impl Running {
     /// Accumulator, maximum and sum as the command takes them: heads as a batch dimension, or, when there is one query only, as rows.
     pub(super) fn views(&self, has_one_query: bool) -> [View; 3] {
         [&self.accumulator, &self.maximum, &self.sum].map(|view| match has_one_query {
-            true => view.without_axis(1),
+            true => view.without_axis(2),
             false => view.clone(),
         })
     }
 
-    /// Writes the result tile `[1, 1, rows, queries, e]`.
+    /// Writes the result tile `[1, key heads, rows, queries, e]`.
     pub(super) fn finish(&self, context: &mut LoweringContext, result: &View) -> Result<(), String> {
         context
             .command(&tile::ATTENTION_FINISH, engine::VECTOR)
@@ -249,10 +252,10 @@ impl Running {
     }
 }
 
-/// [1, 1, r, s, x] as the command takes it: heads as a batch dimension, or, when there is one query only, as rows.
+/// [1, g, r, s, x] as the command takes it: heads as batch dimensions, or, when there is one query only, those of a group as rows.
 pub(super) fn grouped_rows(view: &View, has_one_query: bool) -> View {
-    let view = view.without_axis(0).without_axis(0);
-    if has_one_query { view.without_axis(1) } else { view }
+    let view = view.without_axis(0);
+    if has_one_query { view.without_axis(2) } else { view }
 }
 
 /// Whether the queries at a place are one for sure.
@@ -263,16 +266,16 @@ pub(super) fn has_one_query(place: &Place) -> bool {
 impl Flash {
     /// Keys or values under the batch dimension of query heads.
     fn shared(&self, view: &View, has_one_query: bool) -> View {
-        let view = view.without_axis(0).without_axis(0);
-        if has_one_query { view } else { view.with_repeated_axis(0, &Dim::Known(self.group)) }
+        let view = view.without_axis(0);
+        if has_one_query { view } else { view.with_repeated_axis(1, &Dim::Known(self.group)) }
     }
 }
 
 impl Body for Flash {
     fn begin(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
         let sinks = self.sinks.map(|sinks| tiles.load(sinks));
-        let place = &tiles.places[QUERY];
-        self.running = Some(Running::begin(context, place, self.group, &self.value_width, sinks)?);
+        let places = [&tiles.places[HEAD], &tiles.places[QUERY]];
+        self.running = Some(Running::begin(context, places, self.group, &self.value_width, sinks)?);
         Ok(())
     }
 
@@ -300,9 +303,9 @@ impl Body for Flash {
             .attribute("softcap", self.softcap)
             .attribute("window", self.window)
             .attribute("group", if one { self.group } else { 1 });
-        if let Some(shift) = &self.causal_shift {
+        if let Some(shift) = &self.shift {
             let offset = &(&tiles.places[QUERY].start + shift) - &tiles.places[KEY].start;
-            command = command.dim("causal_offset", &offset);
+            command = command.dim("causal_offset", &offset).attribute("ahead", !self.is_causal);
         }
         command.emit()
     }

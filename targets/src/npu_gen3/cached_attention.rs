@@ -1,11 +1,11 @@
 //! Attention over a quantised cache: keys and values stay quantised until the matrix engine takes them from SRAM.
 //!
-//! Per batch, key head and query tile the pieces of the keys are passed one after the other: settled blocks (or all tokens, where each has
-//! a scale of its own) in double-buffered tiles, then the recent blocks of the ring, whose transfers are all started at once. New
+//! Per batch, some key heads and query tile the pieces of the keys are passed one after the other: settled blocks (or all tokens, where each has
+//! a scale of its own) in double-buffered tiles, then the recent blocks of the ring, whose transfers are all started beforehand. New
 //! tokens go to the ring by DMA, and a block that gets settled is quantised by the vector engine.
 //!
 //! ```text
-//! for b, g, queries: fill; for units: transfer k, scales, v; attention settled; transfer ring blocks; attention recent ..; finish
+//! for b, g, queries: fill; transfer ring blocks; for units: transfer k, scales, v; attention settled; attention recent ..; finish
 //! ```
 
 use super::attention::{Running, grouped_rows, has_one_query, place as place_attention};
@@ -19,7 +19,7 @@ use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
-use tilewright_ir::module::OpId;
+use tilewright_ir::module::{OpId, ValueId};
 use tilewright_runtime::kernels::attention::KEYS;
 
 /// Rows of this file.
@@ -199,9 +199,9 @@ fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Re
     let mut operands = vec![
         fixed(Flow::Load, &[BATCH, HEAD, QUERY], bits, rows * d),
         fixed(Flow::Store, &[BATCH, HEAD, QUERY], bits, rows * e),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows * e),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows),
-        fixed(Flow::Accumulate, &[QUERY], 32, rows),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows * e),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows),
+        fixed(Flow::Accumulate, &[HEAD, QUERY], 32, rows),
     ];
     for view in tiled_views(first).into_iter().flatten() {
         let element = view.element.bits();
@@ -209,22 +209,18 @@ fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Re
         operands.push(fixed(Flow::Load, &[BATCH, HEAD, UNIT], element, of_unit));
     }
     if let Some(mask) = &first.mask {
-        let repeats = if mask.strides[1] == 0 { 1 } else { rows };
-        let axes: &[usize] = if mask.strides[2] == 0 { &[UNIT] } else { &[QUERY, UNIT] };
-        operands.push(fixed(Flow::Load, axes, mask.element.bits(), repeats * unit));
+        let (axes, repeats) = mask_axes(mask, rows);
+        operands.push(fixed(Flow::Load, &[&axes[..], &[UNIT]].concat(), mask.element.bits(), repeats * unit));
     }
-    let queries = maximum(&q.dims[2])?;
-    let mut fixed_sram_bytes = 0;
+    // The recent ones wait in SRAM all at once.
     for piece in &pieces[1..] {
         for view in tiled_views(piece).into_iter().flatten() {
             let elements = view.dims[2..].iter().map(&maximum).product::<Result<u64, String>>()?;
-            fixed_sram_bytes += (elements * view.element.bits() as u64 / 8).next_multiple_of(64);
+            operands.push(fixed(Flow::Hold, &[HEAD], view.element.bits(), elements));
         }
         if let Some(mask) = &piece.mask {
-            let rows = if mask.strides[1] == 0 { 1 } else { rows };
-            let lines = if mask.strides[2] == 0 { 1 } else { queries };
-            let bytes = rows * lines * piece.block as u64 * mask.element.bits() as u64 / 8;
-            fixed_sram_bytes += bytes.next_multiple_of(64);
+            let (axes, repeats) = mask_axes(mask, rows);
+            operands.push(fixed(Flow::Hold, &axes, mask.element.bits(), repeats * piece.block as u64));
         }
     }
     let work = vec![
@@ -238,13 +234,19 @@ fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Re
     ];
     let axes = vec![
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
-        Axis::with_tile("key head", maximum(&first.k.dims[1])?, 1),
-        Axis::new("query", queries, 1),
+        Axis::new("key head", maximum(&first.k.dims[1])?, 1),
+        Axis::new("query", maximum(&q.dims[2])?, 1),
         // Whole steps of the kernel: programs with other tiles round alike.
         Axis::new("key", maximum(&first.k.dims[2])?, (KEYS as u64 / unit).max(1)),
     ];
-    let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes };
+    let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 };
     search(&problem, limits(context)).map_err(|error| error.to_string())
+}
+
+/// Which axes a mask `[b, h, s, ..]` follows, and for how many query heads of a key head it has rows.
+fn mask_axes(mask: &View, rows: u64) -> (Vec<usize>, u64) {
+    let axes = [(1, HEAD), (2, QUERY)].into_iter().filter(|(dim, _)| mask.strides[*dim] != 0);
+    (axes.map(|(_, axis)| axis).collect(), if mask.strides[1] == 0 { 1 } else { rows })
 }
 
 /// A piece's tensors but the mask, in the command's order: k, v, then scales and offsets. Dimension 2 is the units.
@@ -280,17 +282,19 @@ struct Tile {
     start: Dim,
 }
 
+/// A recent block on its way: what to wait for, and where it will be.
+type Waiting<'p> = (Vec<ValueId>, &'p Piece, Tile);
+
 impl Pieces<'_> {
-    /// The part of a piece that one batch, key head and query tile reads: views without batch and head, units first; the mask
-    /// `[r, s, units, unit]`.
+    /// The part of a piece that one batch, some key heads and a query tile read: `[heads, units, ..]`; the mask `[heads, r, s, units, unit]`.
     fn part(&self, piece: &Piece, tiles: &Tiles) -> Result<(Vec<Option<View>>, Option<View>), String> {
         let (batch, head, query) = (&tiles.places[BATCH], &tiles.places[HEAD], &tiles.places[QUERY]);
-        let views = tiled_views(piece).map(|view| Some(view?.at(0, &batch.start).at(0, &head.start)));
+        let some = |view: &View| view.at(0, &batch.start).slice(0, &head.start, &head.length, 1);
+        let views = tiled_views(piece).map(|view| view.map(some));
         let mask = match &piece.mask {
             Some(mask) => {
                 let grouped = mask.split(1, self.group).ok_or("query heads are no multiple of key heads")?;
-                let mask = grouped.at(0, &batch.start).at(0, &head.start);
-                Some(mask.slice(1, &query.start, &query.length, 1))
+                Some(some(&grouped).slice(2, &query.start, &query.length, 1))
             }
             None => None,
         };
@@ -311,22 +315,22 @@ impl Pieces<'_> {
         let q = grouped_rows(tiles.load(0), one);
         let shared = |view: &View| match one {
             true => view.clone(),
-            false => view.with_repeated_axis(0, &Dim::Known(self.group)),
+            false => view.with_repeated_axis(1, &Dim::Known(self.group)),
         };
         let mut views = Vec::new();
         for (index, view) in tile.views.iter().enumerate() {
             // k_scale and k_offset have a row per unit; all others a unit of tokens.
             let has_tokens = !matches!(index, 2 | 3);
             views.push(match view {
-                Some(view) if has_tokens => Some(shared(&merge_units(view, 0)?)),
+                Some(view) if has_tokens => Some(shared(&merge_units(view, 1)?)),
                 Some(view) => Some(shared(view)),
                 None => None,
             });
         }
         let mask = match &tile.mask {
             Some(mask) => {
-                let mask = merge_units(mask, 2)?;
-                Some(if one { mask.without_axis(1) } else { mask })
+                let mask = merge_units(mask, 3)?;
+                Some(if one { mask.without_axis(2) } else { mask })
             }
             None => None,
         };
@@ -341,7 +345,7 @@ impl Pieces<'_> {
         command = command.attribute("window", self.window).attribute("block", piece.block);
         command = command.attribute("group", if one { self.group } else { 1 });
         command = command.attribute("part", piece.part).attribute("keep", piece.keep);
-        if self.is_causal || piece.part != "all" {
+        if self.is_causal || self.window > 0 || piece.part != "all" {
             let offset = &(&tiles.places[QUERY].start + &self.shift) - &tile.start;
             command = command.dim("causal_offset", &offset);
         }
@@ -356,8 +360,8 @@ impl Pieces<'_> {
             let axes: Vec<Option<usize>> = (0..view.rank()).map(|axis| (axis == at).then_some(0)).collect();
             Tiled::new(view.clone(), &axes)
         };
-        let mut loads: Vec<Tiled> = views.iter().flatten().map(|view| follows(view, 0)).collect();
-        loads.extend(mask.iter().map(|mask| follows(mask, 2)));
+        let mut loads: Vec<Tiled> = views.iter().flatten().map(|view| follows(view, 1)).collect();
+        loads.extend(mask.iter().map(|mask| follows(mask, 3)));
         let nest = Nest {
             extents: vec![units],
             tiles: vec![self.unit_tile],
@@ -385,8 +389,13 @@ impl Pieces<'_> {
         )
     }
 
-    /// The recent blocks: all transfers first, then a step for each.
-    fn recent(&self, context: &mut LoweringContext, tiles: &Tiles, pieces: &[Piece]) -> Result<(), String> {
+    /// Starts all transfers of the recent blocks.
+    fn start_recent<'p>(
+        &self,
+        context: &mut LoweringContext,
+        tiles: &Tiles,
+        pieces: &'p [Piece],
+    ) -> Result<Vec<Waiting<'p>>, String> {
         let mut waiting = Vec::new();
         for piece in pieces {
             let (views, mask) = self.part(piece, tiles)?;
@@ -416,6 +425,16 @@ impl Pieces<'_> {
             let mask = mask.as_ref().map(|mask| bring(context, mask)).transpose()?;
             waiting.push((tokens, piece, Tile { views: loaded, mask, start: piece.start.clone() }));
         }
+        Ok(waiting)
+    }
+
+    /// A step for each of the recent blocks.
+    fn recent(
+        &self,
+        context: &mut LoweringContext,
+        tiles: &Tiles,
+        waiting: Vec<Waiting>,
+    ) -> Result<(), String> {
         for (tokens, piece, tile) in waiting {
             tokens.into_iter().try_for_each(|token| context.wait(token))?;
             self.attend(context, tiles, piece, &tile)?;
@@ -429,15 +448,17 @@ impl Body for Pieces<'_> {
         let first = self.pieces.first().ok_or("an attention without keys")?;
         let sinks = tiles.find(1).cloned();
         let width = &first.v.dims[4];
-        self.running =
-            Some(Running::begin(context, &tiles.places[QUERY], self.group, width, sinks.as_ref())?);
+        let places = [&tiles.places[HEAD], &tiles.places[QUERY]];
+        self.running = Some(Running::begin(context, places, self.group, width, sinks.as_ref())?);
         Ok(())
     }
 
     fn step(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
         let (first, rest) = self.pieces.split_first().ok_or("an attention without keys")?;
+        // The recent blocks come in while the settled ones are worked on.
+        let waiting = self.start_recent(context, tiles, rest)?;
         self.stream(context, tiles, first)?;
-        self.recent(context, tiles, rest)
+        self.recent(context, tiles, waiting)
     }
 
     fn finish(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {

@@ -13,6 +13,7 @@
 use crate::lowering::{LoweringContext, engine, space};
 use crate::view::View;
 use tilewright_ir::dim::{Dim, Function};
+use tilewright_ir::module::ValueId;
 use tilewright_ir::types::Type;
 
 /// Where a nest stands along one axis.
@@ -285,11 +286,14 @@ impl Writer<'_, '_> {
     /// What happens when `depth` loops are open.
     fn level(&mut self, context: &mut LoweringContext, depth: usize) -> Result<(), String> {
         let innermost = depth == self.loops.len();
+        // All on their way before the first is waited for.
+        let mut waiting = Vec::new();
         for index in 0..self.loads.len() {
             if self.load_depths[index] == depth && !(innermost && self.is_pipelined()) {
-                self.load_now(context, index)?;
+                waiting.extend(self.load_now(context, index)?);
             }
         }
+        waiting.into_iter().try_for_each(|token| context.wait(token))?;
         if innermost {
             return self.leaf(context, 0);
         }
@@ -470,18 +474,18 @@ impl Writer<'_, '_> {
         self.leaf(context, slot)
     }
 
-    fn load_now(&mut self, context: &mut LoweringContext, index: usize) -> Result<(), String> {
+    /// Starts to bring a tensor's tile in; gives what to wait for, if anything.
+    fn load_now(&mut self, context: &mut LoweringContext, index: usize) -> Result<Option<ValueId>, String> {
         let tensor = &self.nest.loads[index];
         let part = tensor.at(&self.places);
         if is_on_chip(context, &part) {
             self.loads[index] = Some(part);
-            return Ok(());
+            return Ok(None);
         }
         let buffer = tile_buffer(context, tensor, &self.places)?;
         let (inside, once, whole) = fit(&buffer, &part);
-        context.transfer(engine::DMA0, &inside, &once)?;
         self.loads[index] = Some(whole);
-        Ok(())
+        context.start_transfer(engine::DMA0, &inside, &once).map(Some)
     }
 
     /// The result tiles of a slot, cut to the place.

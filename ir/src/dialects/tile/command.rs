@@ -115,7 +115,7 @@ commands! {
     /// One flash-attention step over a tile of keys: q `[rows, d]`, k `[t, d]`, v `[t, e]`; accumulator `[rows, e]`, running maximum and
     /// sum `[rows]`. Key j is visible to row r when `j <= r / group + causal_offset`, and, with a window, `j > r / group +
     /// causal_offset - window`. Row j of k is scaled by row j / `block` of its scale; a `part` (all, settled or recent) limits what a
-    /// row sees to blocks that at least `keep` keys follow, or to the others. With `ahead` the offset tells the age of keys only.
+    /// row sees to blocks that at least `keep` keys follow, or to the others. With `ahead` keys after the position are seen too.
     ATTENTION "attention" (
         update accumulator, update running_maximum, update running_sum, read q, read k, read v, optional mask,
         optional k_scale, optional k_offset, optional v_scale, optional v_offset

@@ -1,4 +1,4 @@
-// A window without a causal limit becomes a mask.
+// A window without a causal limit: keys after the query are seen, those before the window are not.
 // target: host
 "builtin.module"() ({
   "func.func"() <{function_type = (tensor<1x2x3x4xf32>, tensor<1x2x5x4xf32>, tensor<1x2x5x4xf32>, tensor<3x5xf32>) -> tensor<1x2x3x4xf32>, sym_name = "main"}> ({
