@@ -146,6 +146,18 @@ fn the_models_configuration_counts_and_options_win() {
     refuse(2, &[&artifact, "--prompt", "x", "--top-p", "2"], "--top-p is 2");
     refuse(2, &[&artifact, "--prompt", "x", "--temperature=-1"], "--temperature");
     refuse(2, &[&artifact, "--prompt", "x", "--logit-bias", "5"], "TOKEN=BIAS");
+    refuse(2, &[&artifact, "--prompt", "x", "--stop", ""], "--stop is empty");
+    refuse(2, &[&artifact, "--prompt", "x", "--repetition-penalty", "0"], "expected more");
+    for named in [["--input-ids", "1,99999"], ["--eos", "99999"], ["--logit-bias", "99999=1"]] {
+        let prompt = ["--prompt", "x"];
+        let words = if named[0] == "--input-ids" { &named[..] } else { &[prompt, named].concat() };
+        refuse(1, &[&[&artifact[..]], words].concat(), "token 99999, and the model has 2048");
+    }
+    let config = r#"{"stop_strings": [" and"], "num_beams": 4}"#;
+    let (_other, stops) = compiled(&[("generation_config.json", config)], "128");
+    let stopped = generate(&[&stops, "--prompt", "The king", "--max-new-tokens", "60", "--stats", "json"]);
+    assert!(!stopped.out.contains(" and") && stopped.err.contains("'num_beams': 4"), "{}", stopped.err);
+    assert_eq!(stopped.stats()["ending"], "stop text", "{}", stopped.out);
     refuse(1, &[&artifact, "--prompt", "x", "--logit-bias", "no such token=1"], "expected one");
 }
 

@@ -4,12 +4,55 @@
 
 use serde::Deserialize;
 use std::path::Path;
-use tilewright_ir::diagnostic::Diagnostic;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 use tilewright_runtime::generate::sample::Sampling;
 
 /// The files, weakest first.
 pub const FILES: &[&str] = &["config.json", "genai_config.json", "generation_config.json"];
+
+/// The file that counts most.
+pub const STRONGEST: &str = "generation_config.json";
+
+/// Settings of the transformers library that change a text and are not understood here, with the values that leave it as it is.
+const NOT_UNDERSTOOD: &[(&str, &[&str])] = &[
+    ("num_beams", &["1"]),
+    ("num_beam_groups", &["1"]),
+    ("no_repeat_ngram_size", &["0"]),
+    ("min_new_tokens", &["0"]),
+    ("min_length", &["0"]),
+    ("bad_words_ids", &["[]"]),
+    ("suppress_tokens", &["[]"]),
+    ("begin_suppress_tokens", &["[]"]),
+    ("forced_bos_token_id", &[]),
+    ("forced_eos_token_id", &[]),
+    ("forced_decoder_ids", &["[]"]),
+    ("sequence_bias", &["{}", "[]"]),
+    ("penalty_alpha", &["0", "0.0"]),
+    ("epsilon_cutoff", &["0", "0.0"]),
+    ("eta_cutoff", &["0", "0.0"]),
+    ("top_h", &[]),
+    ("guidance_scale", &["1", "1.0"]),
+    ("exponential_decay_length_penalty", &[]),
+    ("encoder_repetition_penalty", &["1", "1.0"]),
+    ("dola_layers", &[]),
+];
+
+/// A warning for each setting in `generation_config.json` that would change the text and is not understood.
+pub fn not_understood(bytes: &[u8]) -> Diagnostics {
+    let Ok(serde_json::Value::Object(said)) = serde_json::from_slice(bytes) else {
+        return Diagnostics::new();
+    };
+    let asked = NOT_UNDERSTOOD.iter().filter_map(|(name, neutral)| {
+        let value = said.get(*name).filter(|value| !value.is_null())?.to_string();
+        (!neutral.contains(&value.as_str())).then(|| {
+            let what = format!("{STRONGEST} says '{name}': {value}, which is not supported and left out");
+            Diagnostic::warning(Location::Unknown, what)
+                .with_help("texts may differ from those of transformers")
+        })
+    });
+    asked.collect()
+}
 
 /// What the files say of generation; what none says is absent.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,6 +60,8 @@ pub const FILES: &[&str] = &["config.json", "genai_config.json", "generation_con
 pub struct GenerationConfig {
     /// One id or a list of ids that end a text.
     pub eos_token_id: Option<OneOrMany>,
+    /// One text or a list of texts that end a text.
+    pub stop_strings: Option<OneOrManyTexts>,
     /// The largest number of new tokens.
     pub max_new_tokens: Option<usize>,
     /// The length the model was made for, from `config.json`.
@@ -45,6 +90,16 @@ pub enum OneOrMany {
     One(u32),
     /// Several ids.
     Many(Vec<u32>),
+}
+
+/// As [`OneOrMany`], of texts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrManyTexts {
+    /// One text.
+    One(String),
+    /// Several texts.
+    Many(Vec<String>),
 }
 
 /// ONNX Runtime GenAI's file keeps the same words in two groups.
@@ -81,6 +136,15 @@ impl GenerationConfig {
         }
     }
 
+    /// The texts that end a text.
+    pub fn stop_texts(&self) -> Vec<String> {
+        match &self.stop_strings {
+            Some(OneOrManyTexts::One(text)) => vec![text.clone()],
+            Some(OneOrManyTexts::Many(texts)) => texts.clone(),
+            None => Vec::new(),
+        }
+    }
+
     /// How to sample by these files alone: greedy unless `do_sample` is true, then with what is said, and the model's own
     /// distribution where nothing is.
     pub fn sampling(&self) -> Sampling {
@@ -102,6 +166,7 @@ impl GenerationConfig {
     pub fn or(self, over: GenerationConfig) -> GenerationConfig {
         GenerationConfig {
             eos_token_id: over.eos_token_id.or(self.eos_token_id),
+            stop_strings: over.stop_strings.or(self.stop_strings),
             max_new_tokens: over.max_new_tokens.or(self.max_new_tokens),
             max_position_embeddings: over.max_position_embeddings.or(self.max_position_embeddings),
             do_sample: over.do_sample.or(self.do_sample),
@@ -149,6 +214,18 @@ mod tests {
         assert!(read("{}").is_empty() && read(r#"{"eos_token_id": null}"#).is_empty());
         let wrong = GenerationConfig::from_bytes("x.json", b"{\n\"temperature\": \"hot\"}").unwrap_err();
         assert!(wrong.what.contains("x.json") && wrong.what.contains("line 2"), "{wrong}");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        let asks = br#"{"num_beams": 4, "no_repeat_ngram_size": 0, "min_new_tokens": 3, "suppress_tokens": null, "top_k": 5}"#;
+        let all: Vec<String> = not_understood(asks).iter().map(|one| one.what.clone()).collect();
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all[0].contains("'num_beams': 4") && all[1].contains("'min_new_tokens': 3"), "{all:?}");
+        let read = |text: &str| GenerationConfig::from_bytes("x", text.as_bytes()).unwrap().stop_texts();
+        assert_eq!(read(r#"{"stop_strings": "a"}"#), ["a"]);
+        assert_eq!(read(r#"{"stop_strings": ["a", "b"]}"#), ["a", "b"]);
+        assert!(read("{}").is_empty());
     }
 
     #[test]

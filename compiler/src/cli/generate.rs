@@ -40,6 +40,8 @@ struct Writer<'a> {
     codec: Option<TokenCodec>,
     drafting: Option<Drafting>,
     settings: Settings,
+    /// Texts that end the text.
+    stop: Vec<String>,
     schema: Option<Schema>,
     /// Tokens that are the model's state.
     state: Vec<u32>,
@@ -80,7 +82,7 @@ impl Writer<'_> {
         let cached = self.state.iter().zip(ids).take_while(|(a, b)| a == b).count();
         let story = Story {
             settings: self.settings.clone(),
-            stop: &self.arguments.stop,
+            stop: &self.stop,
             codec: self.codec.as_ref(),
             constraint: self.schema.as_ref().map(|schema| schema.constraint() as Box<dyn Constraint>),
             speculation: self.drafting.as_mut().map(Drafting::speculation),
@@ -134,6 +136,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         }
     };
     let template = prompts::template(&ready, arguments, &prompt)?;
+    crate::render::print_all(&ready.config_warnings, &[]);
+    let stop = [&arguments.stop[..], &ready.config.stop_texts()].concat();
     let mut settings = sampling::settings(arguments, &ready.config, codec.as_ref())?;
     if settings.stop_tokens.is_empty() && arguments.eos.is_empty() && !arguments.ignore_eos {
         let named = ready.tokenizer_config.token("eos_token");
@@ -141,6 +145,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     }
     let Ready { loaded, target, compile_ms, _folder, .. } = ready;
     let model = ArtifactModel::new(loaded.session).map_err(|error| told(&error))?;
+    sampling::check_ids(arguments, &settings, model.vocabulary())?;
     let drafting = drafting::prepare(
         session,
         arguments,
@@ -152,7 +157,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     let interrupted = flag_on_ctrl_c()?;
     settings.cancel = Some(interrupted.clone());
     settings.governed = heat::governed(arguments)?;
-    let mut writer = Writer { arguments, model, codec, drafting, settings, schema, state: Vec::new() };
+    let mut writer = Writer { arguments, model, codec, drafting, settings, stop, schema, state: Vec::new() };
     writer.load_cache()?;
     let programs = writer.model.session().programs();
     let facts = report::Facts::of(session, &target, compile_ms, programs, &writer.settings.governed);

@@ -150,6 +150,14 @@ impl ArtifactModel {
         &self.session
     }
 
+    /// Tokens that the model knows: the logits of one token; none when no program says it.
+    pub fn vocabulary(&self) -> Option<usize> {
+        let program = &self.session.programs()[self.buckets[0].1];
+        let logits =
+            program.outputs.iter().find(|output| output.name == "logits").or(program.outputs.first())?;
+        logits.view.dims.last().map(|dim| dim.cap as usize)
+    }
+
     /// Saves the state after `tokens`, the first tokens that were run, to a file.
     ///
     /// # Errors

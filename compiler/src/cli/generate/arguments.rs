@@ -183,11 +183,17 @@ impl Arguments {
         range("top-p", self.top_p, 0.0, 1.0);
         range("min-p", self.min_p, 0.0, 1.0);
         range("typical-p", self.typical_p, 0.0, 1.0);
-        range("repetition-penalty", self.repetition_penalty, f32::MIN_POSITIVE, f32::MAX);
+        range("repetition-penalty", self.repetition_penalty, 0.0, f32::MAX);
         range("frequency-penalty", Some(self.frequency_penalty), f32::MIN, f32::MAX);
         range("presence-penalty", Some(self.presence_penalty), f32::MIN, f32::MAX);
         if let Some(limit) = self.thermal_limit.filter(|limit| !(30.0..=120.0).contains(limit)) {
             wrong.push(format!("--thermal-limit is {limit}, expected 30 to 120 degrees Celsius"));
+        }
+        if self.repetition_penalty == Some(0.0) {
+            wrong.push("--repetition-penalty is 0, expected more: 1 is none".into());
+        }
+        if self.stop.iter().any(String::is_empty) {
+            wrong.push("--stop is empty, expected a text".into());
         }
         if self.draft_max == 0 {
             wrong.push("--draft-max is 0, expected 1 or more".into());

@@ -4,13 +4,14 @@ use crate::chat::TokenizerConfig;
 use crate::cli::CompileArguments;
 use crate::cli::load::LoadArguments;
 use crate::exit::Failure;
-use crate::generation_config::GenerationConfig;
+use crate::generation_config::{self, GenerationConfig};
 use crate::loaded::Loaded;
 use crate::model::Source;
 use crate::plan::DEFAULT_CHUNK_LENGTHS;
 use crate::session::Session;
 use std::path::Path;
 use std::time::Instant;
+use tilewright_ir::diagnostic::Diagnostics;
 
 /// A model ready to write, and what belongs to it.
 pub(super) struct Ready {
@@ -19,6 +20,8 @@ pub(super) struct Ready {
     pub(super) tokenizer_config: TokenizerConfig,
     pub(super) chat_template: Option<Vec<u8>>,
     pub(super) config: GenerationConfig,
+    /// What the model asks for and does not get.
+    pub(super) config_warnings: Diagnostics,
     /// 0 for an artifact.
     pub(super) compile_ms: f64,
     pub(super) target: String,
@@ -67,6 +70,9 @@ pub(super) fn prepare(
         tokenizer_config: tokenizer_config.transpose()?.unwrap_or_default(),
         chat_template: blob("chat_template.jinja"),
         config: GenerationConfig::from_files(blob)?,
+        config_warnings: blob(generation_config::STRONGEST)
+            .map(|bytes| generation_config::not_understood(&bytes))
+            .unwrap_or_default(),
         target: artifact.as_ref().map_or(String::new(), |artifact| artifact.target.clone()),
         loaded,
         compile_ms: if folder.is_some() { compile_ms } else { 0.0 },

@@ -48,6 +48,29 @@ pub(super) fn settings(
     })
 }
 
+/// Ids that the user named and the model does not have are a fault, said before anything runs.
+pub(super) fn check_ids(
+    arguments: &Arguments,
+    settings: &Settings,
+    vocabulary: Option<usize>,
+) -> Result<(), Failure> {
+    let Some(vocabulary) = vocabulary else { return Ok(()) };
+    let named = [
+        ("--input-ids", arguments.input_ids.clone()),
+        ("--eos", arguments.eos.clone()),
+        ("--logit-bias", settings.sampling.logit_bias.iter().map(|bias| bias.0).collect()),
+    ];
+    for (option, ids) in named {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(Failure::user(
+                format!("{option} names token {id}, and the model has {vocabulary} tokens"),
+                format!("give ids from 0 to {}", vocabulary.saturating_sub(1)),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Reads `15=+1.5` or ` the=-inf`.
 fn logit_bias(word: &str, codec: Option<&TokenCodec>) -> Result<(u32, f32), Failure> {
     let parts = word.rsplit_once('=').and_then(|(token, bias)| Some((token, bias.parse::<f32>().ok()?)));
