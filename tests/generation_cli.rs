@@ -110,6 +110,8 @@ fn a_chat_goes_through_the_artifacts_template() {
     let (prompt, cached) = (last["prompt_tokens"].as_u64(), last["cached_tokens"].as_u64());
     assert!(cached > Some(10) && cached < prompt, "{last}");
     refuse(2, &[&artifact, "--system", "x", "--prompt", "y"], "add --chat");
+    refuse(2, &[&artifact, "--chat-template-kwargs", "{}", "--prompt", "y"], "add --chat");
+    refuse(1, &[&artifact, "--chat", "--chat-template-kwargs", "{x}", "--prompt", "y"], "variables");
     let plain = text(&tests_folder().join("models/story-draft"));
     refuse(1, &[&plain, "--chat", "--prompt", "x"], "no chat template");
 }

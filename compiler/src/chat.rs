@@ -111,6 +111,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     tokens: BTreeMap<String, String>,
+    /// What the user gives beside the messages.
+    variables: BTreeMap<String, Value>,
 }
 
 impl ChatTemplate {
@@ -171,7 +173,24 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", without_generation_marks(text))
             .map_err(|error| template_fault(source, &error))?;
-        Ok(ChatTemplate { environment, source: source.into(), tokens: config.tokens.clone() })
+        Ok(ChatTemplate {
+            environment,
+            source: source.into(),
+            tokens: config.tokens.clone(),
+            variables: BTreeMap::new(),
+        })
+    }
+
+    /// With more variables, a JSON object such as `{"enable_thinking": false}`; they stand before those that are always there.
+    ///
+    /// # Errors
+    /// Says where the JSON is wrong.
+    pub fn with_variables(mut self, json: &str) -> Result<ChatTemplate, Diagnostic> {
+        self.variables = serde_json::from_str(json).map_err(|error| {
+            let help = "expected an object such as {\"enable_thinking\": false}";
+            fault(format!("cannot read the chat template's variables: {error}"), help)
+        })?;
+        Ok(self)
     }
 
     /// The prompt for a list of messages, up to where the assistant's answer begins.
@@ -179,13 +198,15 @@ impl ChatTemplate {
     /// # Errors
     /// Names the line of the template, and what it says is wrong (such as roles that do not alternate).
     pub fn render(&self, messages: &[Value]) -> Result<String, Diagnostic> {
-        let given = context! {
+        let variables = self.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let always = context! {
             messages => messages,
             tools => Value::from(()),
             documents => Value::from(()),
             add_generation_prompt => true,
             ..Value::from_pairs(self.tokens.iter().map(|(name, token)| (name.as_str(), token.as_str())))
         };
+        let given = context! { ..Value::from_pairs(variables), ..always };
         let template = self.environment.get_template("chat");
         template
             .and_then(|template| template.render(given))

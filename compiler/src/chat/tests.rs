@@ -23,6 +23,17 @@ fn chatml_is_written() {
 }
 
 #[test]
+fn variables_of_the_user_come_first() {
+    let template =
+        "{{ bos_token }}{% if thinks is defined and not thinks %}<quiet>{% endif %}{{ tools | length }}";
+    let tokens = config(r#"{"bos_token": "<s>"}"#);
+    let read = |json: &str| ChatTemplate::new("t", template, &tokens)?.with_variables(json)?.render(&[]);
+    assert_eq!(read(r#"{"thinks": false, "tools": [1, 2]}"#).unwrap(), "<s><quiet>2");
+    assert_eq!(read(r#"{"bos_token": "x", "tools": []}"#).unwrap(), "x0");
+    assert!(read("[1]").unwrap_err().what.contains("variables"));
+}
+
+#[test]
 fn python_methods_and_loop_controls_work() {
     let template = "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{% if m.content.startswith('/') %}{{ m.content.strip().split(' ')[-1].upper() }}{% else %}{{ m.get('content', '').rstrip() }}{% endif %}{{ eos_token }}{% endfor %}{% if tools is none %}!{% endif %}{{ unknown }}";
     assert_eq!(rendered(template, &[("system", "x"), ("user", "/a b ")]).unwrap(), "<s>B</s>!");

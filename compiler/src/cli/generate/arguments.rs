@@ -78,6 +78,9 @@ pub(crate) struct Arguments {
     /// The name of one of the model's chat templates, or a Jinja file
     #[arg(long, value_name = "NAME|FILE", help_heading = PROMPTING)]
     pub(super) chat_template: Option<String>,
+    /// More variables of the chat template, such as '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", help_heading = PROMPTING)]
+    pub(super) chat_template_kwargs: Option<String>,
     /// 0 takes the most likely token; 1 draws from the model's distribution
     #[arg(long, value_name = "T", help_heading = SAMPLING)]
     pub(super) temperature: Option<f32>,
@@ -203,6 +206,9 @@ impl Arguments {
         }
         if self.chat_template.is_some() && !self.is_chat() {
             wrong.push("--chat-template is part of a chat: add --chat".into());
+        }
+        if self.chat_template_kwargs.is_some() && !self.is_chat() {
+            wrong.push("--chat-template-kwargs is part of a chat: add --chat".into());
         }
         if wrong.is_empty() { Ok(()) } else { Err(Failure::Usage(wrong.join("\n  "))) }
     }

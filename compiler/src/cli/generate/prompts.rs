@@ -77,11 +77,16 @@ pub(super) fn template(
     if !matches!(prompt, Prompt::Messages(_)) {
         return Ok(None);
     }
+    let with_variables = |template: ChatTemplate| match &arguments.chat_template_kwargs {
+        Some(json) => template.with_variables(json).map_err(Failure::from),
+        None => Ok(template),
+    };
     let config = &ready.tokenizer_config;
     let name = arguments.chat_template.as_deref();
     let file = name.filter(|name| !config.template_names().contains(name)).map(Path::new);
     if let Some(path) = file.filter(|path| path.is_file()) {
-        return Ok(Some(ChatTemplate::new(&path.display().to_string(), &read_text(path)?, config)?));
+        let found = ChatTemplate::new(&path.display().to_string(), &read_text(path)?, config)?;
+        return with_variables(found).map(Some);
     }
-    Ok(Some(ChatTemplate::find(ready.chat_template.as_deref(), config, name)?))
+    with_variables(ChatTemplate::find(ready.chat_template.as_deref(), config, name)?).map(Some)
 }
