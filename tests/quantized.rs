@@ -2,13 +2,15 @@
 //! the story model with its storage elements and stays near the float model, and what cannot be is refused before anything is written.
 
 use harness::recorded::{own_cases, shared_cases, tests_folder};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tilewright::calibrate::plan_file::Writer;
-use tilewright::calibrate::{Method, Prepared};
+use tilewright::calibrate::scaling::Scaling;
+use tilewright::calibrate::{ActivationScales, Method, Prepared};
 use tilewright::cases;
 use tilewright::driver::{Compilation, CompileOptions};
 use tilewright::execute::bind;
+use tilewright::import::Activations;
 use tilewright::loaded::Loaded;
 use tilewright::model::Source;
 use tilewright::plan::PlanOptions;
@@ -20,6 +22,8 @@ use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dialects::core;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::{Module, ValueId};
+use tilewright_ir::weight_format::Role;
+use tilewright_passes::quantize_weights::roles;
 use tilewright_runtime::disassemble::{Options, disassemble};
 use tilewright_targets::emit::runtime_element;
 
@@ -234,6 +238,71 @@ fn a_tokenizer_of_another_model_is_refused() {
     assert!(compile("{").expect_err("no JSON")[0].what.contains("cannot read tokenizer.json"));
 }
 
+#[test]
+fn weights_that_no_format_holds_are_refused_before_anything_is_written() {
+    let session = Session::new();
+    let folder = with_tokenizer(r#"{"model": {"vocab": {"a": 0}}}"#);
+    let model = folder.path().join("model.onnx");
+    let imported =
+        session.import(&Source::open(&model).expect("a model"), &BTreeMap::new(), Activations::Exact);
+    let module = imported.expect("it is read").module;
+    let weights = roles::weights(&module, module.functions()[0]);
+    let victim = weights.iter().find(|weight| weight.role == Role::FeedForwardDown).expect("a product");
+    let mut bytes = std::fs::read(&model).expect("the model");
+    let needle = &victim.elements(&module).bytes()[..256];
+    let at =
+        bytes.windows(needle.len()).position(|window| window == needle).expect("its bytes are in the file");
+    let options = quantized("int4", &[]);
+    for (value, told) in [
+        (f32::INFINITY, "the first inf at index 0"),
+        (f32::NAN, "the first NaN at index 0"),
+        (1e7, "needs a scale of 1.4285714e6 for int4_g32, the scales of groups hold at most 6.5504e4 (f16)"),
+    ] {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(&model, &bytes).expect("written");
+        let problems =
+            session.compile(&Source::open(&model).expect("a model"), &options).err().expect("refused");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].what.contains(&victim.name) && problems[0].what.contains(told),
+            "{}",
+            problems[0]
+        );
+        assert!(problems[0].help.contains("--quantize-override"), "{}", problems[0]);
+    }
+    // 64 weights per channel: groups of 128 do not divide them.
+    let problems = story(&quantized("w4a16_g128_sym", &[])).err().expect("refused");
+    assert!(
+        problems.len() > 6 && problems.iter().all(|one| one.what.contains("do not divide")),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn static_activation_scales_are_constants_of_the_artifact() {
+    let mut options = calibrated("w8a8");
+    let calibration =
+        options.quantize.as_mut().and_then(|quantize| quantize.calibration.as_mut()).expect("wanted");
+    calibration.activation_scales = ActivationScales::Static;
+    let compilation = story(&options).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let text = disassembled(&compilation);
+    let products: Vec<&str> = text.lines().filter(|line| line.contains("matmul matrix")).collect();
+    let of_integers = products.iter().filter(|line| {
+        line.contains("] i8<") && !line.contains("] f32<") || line.matches(" i8<").count() == 2
+    });
+    assert!(of_integers.count() >= 42, "every product with a weight multiplies integers");
+    assert!(
+        !text.contains("function=max_abs") && !text.contains("reduce vector function=max"),
+        "no row is searched for its largest"
+    );
+    let ids: Vec<i64> = (0..16).map(|at| (at * 37 + 5) % 2000).collect();
+    let float = story(&CompileOptions { quantize: None, ..quantized("mixed", &[]) }).expect("compiles");
+    let (expected, found) = (logits(&float, &ids), logits(&compilation, &ids));
+    let noise: f64 = expected.iter().zip(&found).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    let energy: f64 = expected.iter().map(|value| f64::from(*value).powi(2)).sum();
+    assert!(noise > 0.0 && noise / energy < 2e-2, "{}", noise / energy);
+}
+
 fn calibrated(preset: &str) -> CompileOptions {
     let mut options = quantized(preset, &[]);
     if let Some(quantize) = &mut options.quantize {
@@ -243,6 +312,8 @@ fn calibrated(preset: &str) -> CompileOptions {
             window: 64,
             tokens: 256,
             method: Method::Gptq,
+            scaling: Scaling::Auto,
+            activation_scales: ActivationScales::Rows,
             sensitivity: false,
         });
     }
@@ -269,7 +340,11 @@ fn a_calibration_and_its_plan_give_the_same_artifact() {
     let mut writer = Writer::create(&plan).expect("a plan");
     let keep = |weight: Prepared| writer.add(&weight).map_err(|problem| vec![problem]);
     let (found, _) = prepare(&session, &source, &options, &|_| {}, keep).expect("a calibration");
-    assert!(found.report.rows.iter().all(|row| row.method == "gptq" && row.output_error < 0.1));
+    assert!(found.report.rows.iter().all(|row| row.method.ends_with("gptq") && row.output_error < 0.1));
+    assert!(
+        found.report.rows.iter().any(|row| row.method.starts_with("smoothquant ")),
+        "no input was divided"
+    );
     let share: f64 = found.report.rows.iter().map(|row| row.loss_share).sum();
     assert!((share - 1.0).abs() < 1e-9, "{share}");
     writer.finish(&found.module, &found.decisions, &found.report.rows, found.activations).expect("written");

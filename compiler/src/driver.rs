@@ -379,6 +379,9 @@ impl Session {
             machine,
         };
         let mut texts = dumps;
+        let vetoes =
+            compilation.weights.iter().filter_map(|row| Some((row.location.clone(), row.veto.clone()?)));
+        let vetoes: Vec<(Location, String)> = vetoes.collect();
         if options.compile_to > Level::Kernels {
             let lower_options = lower::Options {
                 name: plan.name.clone(),
@@ -411,6 +414,7 @@ impl Session {
             }
             report.placement = compiled.placement;
             report.memory = compiled.memory.plans;
+            report.placement.tell(&vetoes);
             report.program = Some(compiled.program);
         }
         for (level, text) in texts {

@@ -8,8 +8,9 @@
 //! ```
 
 use crate::calibrate::plan_file::{Plan, Writer};
+use crate::calibrate::scaling::Scaling;
 use crate::calibrate::statistics::{MOMENTS_BYTES_MAX, Sample};
-use crate::calibrate::{Method, Prepared, Report, Request, calibrate, samples};
+use crate::calibrate::{ActivationScales, Method, Prepared, Report, Request, calibrate, samples};
 use crate::driver::CompileOptions;
 use crate::model::Source;
 use crate::session::Session;
@@ -68,6 +69,10 @@ pub struct Calibration {
     pub tokens: usize,
     /// How weights are rounded.
     pub method: Method,
+    /// How channels are scaled before.
+    pub scaling: Scaling,
+    /// How int8 activations are scaled.
+    pub activation_scales: ActivationScales,
     /// Tell the loss in other formats too.
     pub sensitivity: bool,
 }
@@ -211,12 +216,15 @@ fn calibrate_module(
         return Err(refused);
     }
     let machine = context.machine.clone();
-    let request = |decisions: &[Decision], method, candidates, keep: &mut Keep| {
+    let request = |decisions: &[Decision], method, scaling, candidates, keep: &mut Keep| {
         let request = Request {
             module: &module,
             decisions,
             samples: &samples,
             method,
+            scaling,
+            activations,
+            activation_scales: calibration.activation_scales,
             moments_bytes_max: MOMENTS_BYTES_MAX,
             candidates,
         };
@@ -224,7 +232,7 @@ fn calibrate_module(
     };
     if let Some(bytes_max) = options.bytes_max {
         // What each weight loses in each format decides who gets which; then they are rounded.
-        let first = request(&decisions, Method::Rtn, Some(&machine), &mut |_| Ok(()))?;
+        let first = request(&decisions, Method::Rtn, Scaling::None, Some(&machine), &mut |_| Ok(()))?;
         let mut losses = Losses::default();
         for one in &first.candidates {
             if let Ok(format) = one.format.parse() {
@@ -236,7 +244,7 @@ fn calibrate_module(
     }
     let mut keep = keep;
     let candidates = calibration.sensitivity.then_some(&machine);
-    let report = request(&decisions, calibration.method, candidates, &mut keep)?;
+    let report = request(&decisions, calibration.method, calibration.scaling, candidates, &mut keep)?;
     Ok(Calibrated { module, decisions, activations, report })
 }
 

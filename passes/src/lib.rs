@@ -2,7 +2,8 @@
 //!
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
 //! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`],
-//! [`quantize_weights`], [`quantize_kv_cache`], [`demote_floats`], [`form_kernels`].
+//! [`quantize_weights`], [`fold_channel_factors`], [`quantize_activations`], [`quantize_kv_cache`], [`demote_floats`],
+//! [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -18,6 +19,7 @@ pub mod cse;
 pub mod dce;
 pub mod demote_floats;
 pub mod egraph;
+pub mod fold_channel_factors;
 pub mod form_kernels;
 pub mod legality;
 pub mod machine;
@@ -46,6 +48,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &absorb_masks::DEF,
     &quantize_kv_cache::DEF,
     &quantize_weights::DEF,
+    &fold_channel_factors::DEF,
     &quantize_activations::DEF,
     &demote_floats::DEF,
     &form_kernels::DEF,

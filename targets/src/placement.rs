@@ -19,7 +19,7 @@ pub struct PlacementRow {
     pub op: String,
     /// The target's name, or `host`.
     pub target: &'static str,
-    /// Why it is on the host; empty on the target.
+    /// Why it is on the host; on the target, what else the machine refused, such as the format of a weight. Mostly empty.
     pub reason: String,
     /// Estimated cost of its tile ops, loops counted at their longest.
     pub cost: Cost,
@@ -47,6 +47,19 @@ impl Placement {
     /// The rows that run on the host instead of the target.
     pub fn fallbacks(&self) -> impl Iterator<Item = &PlacementRow> {
         self.rows.iter().filter(|row| row.target == "host" && !row.reason.is_empty())
+    }
+
+    /// Adds to the rows of some nodes what the machine refused of them.
+    pub fn tell(&mut self, refused: &[(Location, String)]) {
+        for (location, what) in refused {
+            let names = location.names();
+            for row in &mut self.rows {
+                if row.location.names().iter().any(|name| names.contains(name)) {
+                    let between = if row.reason.is_empty() { "" } else { "; " };
+                    let _ = write!(row.reason, "{between}{what}");
+                }
+            }
+        }
     }
 
     /// One error that lists every fallback, for `--require-target`.
@@ -95,5 +108,28 @@ impl Placement {
             text.push('\n');
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_refused_stands_with_the_op() {
+        let row = |name: &str, reason: &str| PlacementRow {
+            location: Location::fuse(None, [Location::name("norm"), Location::name(name)]),
+            op: "kernel rows".into(),
+            target: "npu-gen3",
+            reason: reason.into(),
+            cost: Cost::default(),
+        };
+        let mut placement = Placement { rows: vec![row("up", ""), row("down", "slow")] };
+        let told =
+            [(Location::name("down"), "no nf4".to_string()), (Location::name("up"), "no fp8".to_string())];
+        placement.tell(&told);
+        assert_eq!([&*placement.rows[0].reason, &*placement.rows[1].reason], ["no fp8", "slow; no nf4"]);
+        assert_eq!(placement.fallbacks().count(), 0);
+        assert!(placement.text().contains("slow; no nf4"));
     }
 }

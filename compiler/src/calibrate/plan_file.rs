@@ -3,7 +3,7 @@
 //! Weights are bound by name, shape and content: a plan of another model is refused, weight by weight.
 //!
 //! ```text
-//! story.plan.json     {"version": 1, "data": "story.plan.weights", "weights": [{"name": "val_100", "format": "int4_g32", ..}]}
+//! story.plan.json     {"version": 2, "data": "story.plan.weights", "weights": [{"name": "val_100", "format": "int4_g32", ..}]}
 //! story.plan.weights  storage, scale and zero point of each, every part at a multiple of 64 bytes
 //! ```
 
@@ -23,7 +23,7 @@ use tilewright_passes::quantize_weights::apply::Stored;
 use tilewright_passes::quantize_weights::decide::Decision;
 
 /// The version that is written and read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Parts begin at multiples of this.
 const ALIGNMENT_BYTES: u64 = 64;
 
@@ -48,6 +48,9 @@ struct Weight {
     storage: Part,
     scale: Part,
     zero_point: Part,
+    /// f32 per input channel; empty for none.
+    input_divisors: Part,
+    input_largest: Option<f32>,
 }
 
 /// The text of a plan.
@@ -65,7 +68,7 @@ pub struct Writer {
     data_path: PathBuf,
     data: tempfile::NamedTempFile,
     end: u64,
-    parts: BTreeMap<usize, [Part; 3]>,
+    weights: BTreeMap<usize, ([Part; 4], Option<f32>)>,
 }
 
 fn fault(path: &Path, error: &std::io::Error) -> Diagnostic {
@@ -87,7 +90,7 @@ impl Writer {
         }
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let data = tempfile::NamedTempFile::new_in(folder).map_err(|error| fault(path, &error))?;
-        Ok(Writer { path: path.to_path_buf(), data_path, data, end: 0, parts: BTreeMap::new() })
+        Ok(Writer { path: path.to_path_buf(), data_path, data, end: 0, weights: BTreeMap::new() })
     }
 
     /// Adds a weight.
@@ -96,8 +99,9 @@ impl Writer {
     /// When the file cannot be written.
     pub fn add(&mut self, prepared: &Prepared) -> Result<(), Diagnostic> {
         let Quantized { storage, scale, zero_point } = &prepared.quantized;
-        let mut parts = [Part::default(); 3];
-        for (part, bytes) in parts.iter_mut().zip([storage, scale, zero_point]) {
+        let divisors: Vec<u8> = prepared.input_divisors.iter().flat_map(|one| one.to_le_bytes()).collect();
+        let mut parts = [Part::default(); 4];
+        for (part, bytes) in parts.iter_mut().zip([storage, scale, zero_point, &divisors]) {
             let offset = self.end.next_multiple_of(ALIGNMENT_BYTES);
             let padding = vec![0u8; (offset - self.end) as usize];
             let written = self.data.write_all(&padding).and_then(|()| self.data.write_all(bytes));
@@ -105,7 +109,7 @@ impl Writer {
             *part = Part { offset, bytes: bytes.len() as u64 };
             self.end = offset + bytes.len() as u64;
         }
-        self.parts.insert(prepared.decision, parts);
+        self.weights.insert(prepared.decision, (parts, prepared.input_largest));
         Ok(())
     }
 
@@ -120,7 +124,7 @@ impl Writer {
         rows: &[Row],
         activations: ActivationFormat,
     ) -> Result<(), Diagnostic> {
-        let weights = self.parts.iter().map(|(at, parts)| {
+        let weights = self.weights.iter().map(|(at, (parts, input_largest))| {
             let (elements, row) = (decisions[*at].weight.elements(module), &rows[*at]);
             Weight {
                 name: row.name.clone(),
@@ -133,6 +137,8 @@ impl Writer {
                 storage: parts[0],
                 scale: parts[1],
                 zero_point: parts[2],
+                input_divisors: parts[3],
+                input_largest: *input_largest,
             }
         });
         let text = Text {
@@ -196,7 +202,7 @@ impl Plan {
                     weight.name, weight.format
                 )));
             }
-            for part in [weight.storage, weight.scale, weight.zero_point] {
+            for part in [weight.storage, weight.scale, weight.zero_point, weight.input_divisors] {
                 let end = part.offset.checked_add(part.bytes);
                 if end.is_none_or(|end| end > data.len() as u64) {
                     let what =
@@ -262,11 +268,17 @@ impl Plan {
                     storage: part(weight.storage),
                     scale: part(weight.scale),
                     zero_point: part(weight.zero_point),
+                    input_divisors: floats(&part(weight.input_divisors)),
+                    input_largest: weight.input_largest,
                 },
             );
         }
         if problems.is_empty() { Ok(stored) } else { Err(problems) }
     }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 fn prefix(hash: &str) -> &str {

@@ -3,6 +3,7 @@
 use super::table;
 use crate::exit::Failure;
 use crate::loaded::{Opening, open_artifact};
+use crate::stored_formats::{self, StoredWeight};
 use serde_json::json;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
@@ -13,7 +14,8 @@ use tilewright_runtime::view::{Space, View};
 /// Arguments.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  tilewright inspect story.npu\n  tilewright inspect story.npu --json | jq .programs"
+    after_help = "Examples:\n  tilewright inspect story.npu\n  tilewright inspect story.npu --json | jq .programs\n  \
+        tilewright inspect story.npu --tensors"
 )]
 pub(crate) struct Arguments {
     /// The artifact
@@ -25,6 +27,9 @@ pub(crate) struct Arguments {
     /// Bind the artifact to these weights; `inspect` looks for none by itself
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Also list every tensor of weights with its format
+    #[arg(long)]
+    tensors: bool,
     /// Do not compare the weights with their hashes (reads less of the file)
     #[arg(long)]
     skip_weight_hashes: bool,
@@ -74,6 +79,26 @@ fn program_json(program: &Program) -> serde_json::Value {
     })
 }
 
+/// What the weights are stored as.
+fn show_formats(weights: &[StoredWeight], with_tensors: bool) {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let mut formats = table(&["format", "tensors", "bytes", "share"]);
+    for one in stored_formats::formats(weights) {
+        formats.add_row([one.format, one.tensors.to_string(), one.bytes.to_string(), percent(one.share)]);
+    }
+    say!("\n{formats}");
+    if with_tensors {
+        let mut tensors = table(&["tensor", "format", "shape", "bytes", "share"]);
+        for one in weights {
+            let dims: Vec<String> = one.shape.iter().map(u64::to_string).collect();
+            let cells =
+                [&one.name, &one.format, &dims.join("x"), &one.bytes.to_string(), &percent(one.share)];
+            tensors.add_row(cells);
+        }
+        say!("\n{tensors}");
+    }
+}
+
 /// Prints what is in the artifact.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let verify = if arguments.skip_weight_hashes { Verify::ExceptConstants } else { Verify::All };
@@ -94,9 +119,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                        "bytes": one.bytes, "blake3": hash})
             })
             .collect();
+        let weights = stored_formats::weights(&artifact.constant_index);
         let report = json!({
             "target": artifact.target, "tool": artifact.tool, "file_bytes": artifact.file_bytes(),
             "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(), "weights_file": artifact.weights_file(),
+            "formats": stored_formats::formats(&weights), "tensors": weights,
             "programs": artifact.programs.iter().map(program_json).collect::<Vec<_>>(),
         });
         say!("{report:#}");
@@ -114,6 +141,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (None, None) => String::new(),
     };
     say!("{} tensors of weights, {weights_bytes} bytes{place}", artifact.constant_index.len());
+    show_formats(&stored_formats::weights(&artifact.constant_index), arguments.tensors);
     let mut sections = table(&["section", "name", "offset", "bytes", "blake3"]);
     for one in &artifact.sections {
         let hash: String = one.hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -23,12 +23,14 @@ mod quantize;
 mod run;
 mod synthesize;
 
-use crate::calibrate::Method;
+use crate::calibrate::scaling::Scaling;
+use crate::calibrate::{ActivationScales, Method};
 use crate::driver::CompileOptions;
 use crate::exit::{EXIT_CODES, Failure};
 use crate::import::Activations;
 use crate::kv_cache::KvCache;
 use crate::plan::PlanOptions;
+use crate::policy_file;
 use crate::quantize::{CALIBRATION_TOKENS, Calibration, QuantizeOptions};
 use crate::session::Session;
 use crate::text_parity::windows::WINDOW_DEFAULT;
@@ -133,6 +135,9 @@ pub(crate) struct CompileArguments {
     /// Another format for some weights, by a glob over names or role:NAME; may be given again, the last that fits counts
     #[arg(long, value_name = "PATTERN=FORMAT")]
     pub(crate) quantize_override: Vec<String>,
+    /// Preset, exceptions and budget from a file; the flags count after it (see the guide "Quantise a model's weights")
+    #[arg(long, value_name = "POLICY.toml", conflicts_with = "quantization_plan")]
+    pub(crate) quantize_policy: Option<PathBuf>,
     /// Take the nearest format where one does not fit a weight, instead of an error
     #[arg(long)]
     pub(crate) quantize_allow_fallback: bool,
@@ -148,6 +153,12 @@ pub(crate) struct CompileArguments {
     /// How weights are rounded with that knowledge
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub(crate) method: Method,
+    /// How input channels of weights are scaled before that, their input being divided by the same where it is made
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Scaling::Auto)]
+    pub(crate) channel_scaling: Scaling,
+    /// How int8 activations are scaled (presets w8a8, w4a8_g128)
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ActivationScales::Rows)]
+    pub(crate) activation_scales: ActivationScales,
     /// Tokens of the text that are run at most, in windows of --calibration-window
     #[arg(long, default_value_t = CALIBRATION_TOKENS, value_name = "TOKENS")]
     pub(crate) calibration_tokens: usize,
@@ -297,9 +308,12 @@ fn start_log(verbose: u8) {
 impl CompileArguments {
     /// What becomes of float weights. A budget or an exception alone stand on the default preset.
     fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
+        let file = self.quantize_policy.as_deref().map(policy_file::read).transpose()?;
         let is_pruned = self.prune.is_some() || !self.prune_override.is_empty();
         let is_quantized =
             self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
+        let is_quantized = is_quantized || file.is_some();
+        let file = file.unwrap_or_default();
         let is_calibrated = self.calibrate.is_some() || !self.samples.is_empty();
         let is_planned = is_calibrated || self.quantization_plan.is_some();
         let is_quantized = is_quantized || is_planned;
@@ -315,12 +329,10 @@ impl CompileArguments {
                 Ok(None)
             };
         }
-        let bytes_max = match self.max_weights_mb {
+        let bytes_max = match self.max_weights_mb.or(file.max_weights_mb) {
             Some(megabytes) if megabytes.is_finite() && megabytes > 0.0 => Some((megabytes * 1e6) as usize),
             Some(megabytes) => {
-                return Err(Failure::Usage(format!(
-                    "--max-weights-mb {megabytes}: expected a number above 0"
-                )));
+                return Err(Failure::Usage(format!("max-weights-mb {megabytes}: expected a number above 0")));
             }
             None => None,
         };
@@ -328,9 +340,10 @@ impl CompileArguments {
             preset: self
                 .quantize
                 .clone()
+                .or(file.preset)
                 .unwrap_or_else(|| if is_quantized { "mixed" } else { FLOAT }.into()),
-            overrides: self.quantize_override.clone(),
-            allows_fallback: self.quantize_allow_fallback,
+            overrides: file.overrides.into_iter().chain(self.quantize_override.iter().cloned()).collect(),
+            allows_fallback: self.quantize_allow_fallback || file.allows_fallback,
             bytes_max,
             calibration: (self.calibrate.is_some() || !self.samples.is_empty()).then(|| Calibration {
                 text: self.calibrate.clone(),
@@ -338,6 +351,8 @@ impl CompileArguments {
                 window: self.calibration_window,
                 tokens: self.calibration_tokens,
                 method: self.method,
+                scaling: self.channel_scaling,
+                activation_scales: self.activation_scales,
                 sensitivity: false,
             }),
             plan: self.quantization_plan.clone(),

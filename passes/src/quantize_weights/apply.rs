@@ -55,7 +55,7 @@ fn sharing(format: WeightFormat, weight: &Weight, shape: &[Dim], by_rows: bool) 
 }
 
 /// A weight that was quantised beforehand: packed bytes that someone else keeps mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
     /// The weights.
     pub storage: Bytes,
@@ -63,6 +63,11 @@ pub struct Stored {
     pub scale: Bytes,
     /// The zero points; empty without.
     pub zero_point: Bytes,
+    /// What each input channel of the weight was multiplied by before it was rounded, and its products' input is to be divided by; empty
+    /// for nothing.
+    pub input_divisors: Vec<f32>,
+    /// The largest magnitude of its products' input, divided already, when int8 activations get a fixed scale.
+    pub input_largest: Option<f32>,
 }
 
 /// Where a quantised weight comes from.

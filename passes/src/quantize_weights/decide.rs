@@ -31,6 +31,8 @@ pub struct Decision {
     pub pruning: Option<Pruning>,
     /// Who chose it, and why it is another one than wished.
     pub reason: String,
+    /// The format that the machine vetoed, and why.
+    pub veto: Option<String>,
 }
 
 impl Decision {
@@ -45,6 +47,7 @@ impl Decision {
             role: self.weight.role,
             format: self.words(),
             reason: self.reason.clone(),
+            veto: self.veto.clone(),
             from_bytes,
             to_bytes: stored_bytes(self.format, self.pruning, from_bytes, [depth, channels]),
         }
@@ -88,7 +91,7 @@ pub fn decide(
     for weight in weights {
         let (wish, reason) = policy.wish(&weight, module);
         let pruning = policy.prune.wish(&weight, module);
-        let mut decision = Decision { weight, format: wish, pruning, reason };
+        let mut decision = Decision { weight, format: wish, pruning, reason, veto: None };
         if wish.is_some() {
             fit(module, &mut decision, policy, context, problems);
         }
@@ -156,6 +159,7 @@ fn fit(
         let name = next.map_or("float".into(), |format| format.to_string());
         decision.format = next;
         decision.reason = format!("{} vetoes {wish}: {why}", context.machine.name);
+        decision.veto = Some(format!("weight '{}' is {name}, not {wish}: {why}", weight.name));
         let what = format!("weight '{}' gets {name} instead of {wish}: {why}", weight.name);
         context.warn(location, what, "choose another format with --quantize-override to say so yourself");
         return;

@@ -131,3 +131,43 @@ fn scales_something(module: &Module, one: &Scaled, at: usize) -> bool {
         scale == at && stored.float(index) != zero
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tilewright_ir::parse::{ParseOptions, parse};
+    use tilewright_ir::registry::Registry;
+
+    /// The faults of a dequantisation of `[[1, 0], [2, 0]]` by a scale per column, and of a quantisation by one scale.
+    fn faults(columns: &str, divisor: &str) -> Vec<String> {
+        let text = format!(
+            r#""builtin.module"() ({{
+  "func.func"() <{{function_type = (tensor<2x2xf32>) -> (tensor<2x2xf32>, tensor<2x2xi8>), sym_name = "main"}}> ({{
+  ^bb0(%x: tensor<2x2xf32>):
+    %q = "core.constant"() <{{value = dense<[[1, 0], [2, 0]]> : tensor<2x2xi8>}}> : () -> tensor<2x2xi8>
+    %s = "core.constant"() <{{value = dense<{columns}> : tensor<2xf32>}}> : () -> tensor<2xf32>
+    %t = "core.constant"() <{{value = dense<{divisor}> : tensor<f32>}}> : () -> tensor<f32>
+    %d = "core.dequantize"(%q, %s) <{{axis = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}}> : (tensor<2x2xi8>, tensor<2xf32>) -> tensor<2x2xf32>
+    %p = "core.quantize"(%x, %t) <{{operandSegmentSizes = array<i32: 1, 1, 0>}}> : (tensor<2x2xf32>, tensor<f32>) -> tensor<2x2xi8>
+    "func.return"(%d, %p) : (tensor<2x2xf32>, tensor<2x2xi8>) -> ()
+  }}) : () -> ()
+}}) : () -> ()"#
+        );
+        let module = parse(&text, &Registry::builtin(), &ParseOptions::default()).expect("it reads");
+        check_scales(&module).into_iter().map(|fault| fault.what).collect()
+    }
+
+    #[test]
+    fn scales_are_finite_and_not_zero() {
+        assert!(faults("[0.5, 0.25]", "0.1").is_empty());
+        // 0 over a column of zeros loses nothing; over others it does, and nothing can be divided by it.
+        assert!(faults("[0.5, 0.0]", "0.1").is_empty());
+        let zero = faults("[0.0, 0.5]", "0.0");
+        assert_eq!(zero.len(), 2, "{zero:?}");
+        assert!(zero[0].contains("found 1 of 2 that are not, the first 0 at index 0"), "{}", zero[0]);
+        assert!(zero[1].contains("'core.quantize'"), "{}", zero[1]);
+        let wrong = faults("[0.5, 0x7FC00000]", "0x7F800000");
+        assert!(wrong[0].contains("the first NaN at index 1"), "{}", wrong[0]);
+        assert!(wrong[1].contains("the first inf at index 0"), "{}", wrong[1]);
+    }
+}

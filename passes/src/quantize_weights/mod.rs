@@ -16,6 +16,7 @@ pub mod policy;
 pub mod prune;
 pub mod roles;
 
+use crate::fold_channel_factors::{FoldChannelFactors, multiply_inputs};
 use crate::pass::{OptionDef, Options, Pass, PassContext, PassDef};
 use crate::quantize_activations::QuantizeActivations;
 use apply::{Making, Stored};
@@ -24,9 +25,9 @@ use decide::{Decision, decide, within_budget};
 use policy::Policy;
 use prune::PrunePolicy;
 use std::collections::BTreeMap;
-use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
-use tilewright_ir::module::Module;
+use tilewright_ir::module::{Module, OpId};
 use tilewright_ir::weight_format::{ActivationFormat, Role};
 
 /// The pass.
@@ -72,6 +73,8 @@ pub struct WeightRow {
     pub format: String,
     /// Who chose it, and why it is another one than wished.
     pub reason: String,
+    /// The format that the machine vetoed, and why; for the op that uses it.
+    pub veto: Option<String>,
     /// Bytes in the model.
     pub from_bytes: usize,
     /// Bytes in the artifact.
@@ -147,17 +150,44 @@ impl QuantizeWeights {
 
 impl Pass for QuantizeWeights {
     fn run(&self, module: &mut Module, context: &mut PassContext) -> Result<(), Diagnostics> {
+        let mut activations = QuantizeActivations::default();
+        let mut divided = Vec::new();
         for decision in self.decisions(module, context)? {
             context.weights.push(decision.row(module));
-            let recipe = Making::Recipe(self.policy.preset.method);
-            let making = self.stored.get(&decision.weight.name).map_or(recipe, Making::Stored);
+            let stored = self.stored.get(&decision.weight.name);
+            let making = stored.map_or(Making::Recipe(self.policy.preset.method), Making::Stored);
             apply::apply(module, &decision, making).map_err(|problem| vec![problem])?;
+            let Some(stored) = stored else { continue };
+            let products = decision.weight.products(module);
+            if let Some(largest) = stored.input_largest {
+                activations.largest.extend(products.iter().map(|op| (*op, largest)));
+            }
+            if !stored.input_divisors.is_empty() {
+                divided.push((products, &stored.input_divisors));
+            }
+        }
+        divide_inputs(module, &divided)?;
+        if !divided.is_empty() {
+            FoldChannelFactors.run(module, context)?;
         }
         if self.activations == ActivationFormat::Int8 {
-            QuantizeActivations.run(module, context)?;
+            activations.run(module, context)?;
         }
         Ok(())
     }
+}
+
+/// Divides the inputs of products by what their weights were multiplied by.
+fn divide_inputs(module: &mut Module, divided: &[(Vec<OpId>, &Vec<f32>)]) -> Result<(), Diagnostics> {
+    let mut known = BTreeMap::new();
+    for (products, divisors) in divided {
+        let factors: Vec<f32> = divisors.iter().map(|divisor| 1.0 / divisor).collect();
+        multiply_inputs(module, products, &factors, &mut known).map_err(|what| {
+            let location = products.first().map_or(Location::Unknown, |op| module.op(*op).location.clone());
+            vec![Diagnostic::error(location, format!("divisors of channels: {what}"))]
+        })?;
+    }
+    Ok(())
 }
 
 fn examples(weights: &[roles::Weight]) -> String {

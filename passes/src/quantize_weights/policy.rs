@@ -7,6 +7,7 @@
 use super::prune::PrunePolicy;
 use super::roles::Weight;
 use tilewright_ir::module::Module;
+use tilewright_ir::registry::edit_distance;
 use tilewright_ir::weight_format::{FLOAT, Preset, ROLES, WeightFormat};
 
 /// Who gets which format.
@@ -72,9 +73,12 @@ impl std::str::FromStr for Scope {
         if let Some(role) = text.strip_prefix("role:")
             && !ROLES.iter().any(|row| row.0.is(role))
         {
-            let names: Vec<&str> = ROLES.iter().map(|row| row.1).collect();
+            let names: Vec<&str> =
+                ["attention", "feed_forward"].into_iter().chain(ROLES.iter().map(|row| row.1)).collect();
+            let nearest =
+                names.iter().min_by_key(|known| edit_distance(role, known)).copied().unwrap_or_default();
             return Err(format!(
-                "unknown role '{role}' (known: attention, feed_forward, {})",
+                "unknown role '{role}': did you mean '{nearest}'? (known: {})",
                 names.join(", ")
             ));
         }

@@ -64,6 +64,13 @@ impl Weight {
         self.uses.iter().any(|one| module.op(one.op).def == &core::GATHER)
     }
 
+    /// The products that it is the right side of, of those that still stand.
+    pub fn products(&self, module: &Module) -> Vec<OpId> {
+        let is_product = |def: &OpDef| def == &core::MATMUL || def == &core::LINEAR;
+        let products = self.uses.iter().filter(|one| one.slot == 1 && is_product(module.op(one.op).def));
+        products.map(|one| one.op).collect()
+    }
+
     /// The nodes that use it.
     pub fn location(&self, module: &Module) -> Location {
         Location::fuse(None, self.uses.iter().map(|one| module.op(one.op).location.clone()))
