@@ -5,6 +5,7 @@
 //! the word.
 
 mod end_to_end_machines;
+mod waits;
 
 use harness::recorded::{own_cases, shared_cases, tests_folder};
 use std::collections::BTreeMap;

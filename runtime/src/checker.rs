@@ -10,11 +10,13 @@
 //! - inputs, outputs and states have unique names and fit their spaces; sizes are within the caller's limits
 //!
 //! Not checked: that a program computes what its model says; that extents which depend on registers agree (kernels check that
-//! when they run); hazards in DRAM. The interpreter checks bounds again on every use.
+//! when they run); hazards in DRAM and at addresses that move, which [`trace`] finds for given register values. The interpreter checks
+//! bounds again on every use.
 
 mod bounds;
 mod hazards;
 mod signatures;
+pub mod trace;
 
 use crate::commands::{Access, Command, Engine, Register, ViewId};
 use crate::control::jump_table;

@@ -17,6 +17,7 @@ pub(crate) use self::compressed::{Compressed, Stored};
 use crate::check_memory_plan::check_memory_plan;
 use crate::emit::constants::ConstantPool;
 use crate::host;
+use crate::idle_waits::remove_idle_waits;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::place::{Capacities, Placed, place};
 use crate::placement::{Placement, PlacementRow};
@@ -138,6 +139,7 @@ pub fn lower_function(
     let mut placement = std::mem::take(&mut context.placement);
     cost::estimate(&context.tile, main, &context.spans, &mut placement);
     let mut tile = context.tile;
+    remove_idle_waits(&mut tile, main);
     let end = tile.create_op(&builtin::RETURN, &[], Default::default(), &[], Default::default());
     tile.append(block, end);
     Ok((tile, placement))
