@@ -87,8 +87,13 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
     let mask =
         mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
     let sinks = sinks.transpose()?.map(|sinks| add(Tiled::new(sinks, &[Some(HEAD), None])));
-    let problem = problem(context, &q, &v, &loads, mask, group)?;
-    let plan = search(&problem, limits(context)).map_err(|error| error.to_string())?;
+    // Whole steps of the kernel, so that programs with other tiles round alike. Where not even one fits, parts of one do.
+    let mut problem = problem(context, &q, &v, &loads, mask, group)?;
+    let plan = search(&problem, limits(context)).or_else(|_| {
+        problem.axes[KEY] = Axis::new("key", problem.axes[KEY].extent, 1);
+        search(&problem, limits(context))
+    });
+    let plan = plan.map_err(|error| error.to_string())?;
     let nest = Nest {
         extents: vec![q.dims[0].clone(), k.dims[1].clone(), q.dims[2].clone(), k.dims[2].clone()],
         tiles: plan.tiles.iter().map(|tile| *tile as i64).collect(),
@@ -167,7 +172,6 @@ fn problem(
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
         Axis::new("key head", maximum(&loads[1].view.dims[1])?, 1),
         Axis::new("query", maximum(&q.dims[2])?, 1),
-        // Whole steps of the kernel: programs with other tiles round alike.
         Axis::new("key", keys, KEYS as u64),
     ];
     Ok(Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 })
