@@ -17,7 +17,7 @@ mod op;
 mod scope;
 mod types;
 
-use crate::attribute::Resource;
+use crate::attribute::{Attribute, Elements, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::location::Location;
 use crate::module::Module;
@@ -58,13 +58,19 @@ impl Resources {
     pub fn of(module: &Module) -> Resources {
         let mut resources = Resources::default();
         for op in module.all_ops() {
-            for value in module.op(op).attributes.values() {
-                if let Some(crate::attribute::Elements::Resource(resource)) = value.as_elements() {
-                    resources.insert(resource.clone());
-                }
-            }
+            module.op(op).attributes.values().for_each(|value| resources.collect(value));
         }
         resources
+    }
+
+    /// Adds the weights of an attribute, those inside arrays and dictionaries too.
+    fn collect(&mut self, value: &Attribute) {
+        match value {
+            Attribute::Elements(Elements::Resource(resource)) => self.insert(resource.clone()),
+            Attribute::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Attribute::Dict(values) => values.values().for_each(|value| self.collect(value)),
+            _ => {}
+        }
     }
 
     /// The weights of that name.

@@ -366,6 +366,22 @@ fn build(rows: Vec<Row>) -> Module {
     module
 }
 
+#[test]
+fn weights_of_one_name_read_back_wherever_they_are() {
+    let weight = |byte: u8| {
+        let ty = TensorType::new(Element::I8, [Dim::Known(1)]);
+        Attribute::Elements(Elements::Resource(Resource::new("w", ty, vec![byte].into()).into()))
+    };
+    let array = Attribute::Array([weight(2)].into());
+    let inner = Attributes::from([("a".into(), array)]);
+    let mut module = Module::new();
+    let body = module.body();
+    let attributes = Attributes::from([("a".into(), weight(1)), ("b".into(), Attribute::Dict(inner.into()))]);
+    let op = module.create_op(&ANY, &[], attributes, &[], Location::Unknown);
+    module.append(body, op);
+    assert_fixpoint(&module, &WITH_LOCATIONS);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
