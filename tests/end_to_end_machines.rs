@@ -7,6 +7,7 @@ use tilewright::driver::CompileOptions;
 use tilewright::execute::{On, execute};
 use tilewright::metrics::compare;
 use tilewright::model::Source;
+use tilewright::quantize::QuantizeOptions;
 use tilewright::session::Session;
 use tilewright_passes::machine::{Engine, Machine};
 use tilewright_targets::machines;
@@ -56,6 +57,29 @@ fn recorded_cases_agree_on_the_described_machines() {
     }
     println!("{agreed} outputs agree");
     assert!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
+}
+
+#[test]
+fn quantised_weights_stay_packed_where_floats_are_narrowed() {
+    let session = Session::new();
+    let model = tests_folder().join("models/story-draft");
+    for machine in described(&session).iter().filter(|machine| machine.narrower_float().is_some()) {
+        let stored = |preset: Option<&str>| {
+            let quantize =
+                preset.map(|preset| QuantizeOptions { preset: preset.into(), ..Default::default() });
+            let options = CompileOptions { target: machine.name.clone(), quantize, ..npu(128, &[1]) };
+            let compilation = compiled(&session, &model, &options);
+            let heavy = |op: &str| HEAVY_OPS.iter().any(|heavy| op.starts_with(heavy));
+            for row in &compilation.programs[0].placement.rows {
+                let is_on_host = heavy(&row.op) && row.target == "host";
+                assert!(!is_on_host, "{} {preset:?}: {}: {}", machine.name, row.op, row.reason);
+            }
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            compilation.write(&folder.path().join("draft.npu")).unwrap_or_else(|problem| panic!("{problem}"))
+        };
+        let (float, int8, int4) = (stored(None), stored(Some("w8a16")), stored(Some("int4")));
+        assert!(int8 * 10 < float * 7 && int4 < int8, "{}: {float}, {int8}, {int4} bytes", machine.name);
+    }
 }
 
 #[test]

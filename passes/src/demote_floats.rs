@@ -52,12 +52,22 @@ impl Pass for DemoteFloats {
         let narrower = context.machine.narrower_float();
         let row = LARGEST.into_iter().find(|row| Some(row.0) == narrower);
         let Some((element, largest)) = row else { return Ok(()) };
-        let mut work = Demotion { element, largest, narrow: BTreeMap::new(), beyond: BTreeSet::new() };
+        let mut work = Demotion {
+            element,
+            largest,
+            narrow: BTreeMap::new(),
+            beyond: BTreeSet::new(),
+            constant: BTreeSet::new(),
+        };
         let mut problems = Diagnostics::new();
         for op in module.all_ops() {
-            if work.goes_beyond(module, op) {
-                work.beyond.extend(module.op(op).results.iter().copied());
-            } else if work.is_wanted(module, op, &context.machine)
+            let (is_constant, is_beyond) = (work.is_constant(module, op), work.goes_beyond(module, op));
+            let results = module.op(op).results.iter().copied();
+            work.constant.extend(results.clone().filter(|_| is_constant));
+            work.beyond.extend(results.filter(|_| is_beyond));
+            if !is_constant
+                && !is_beyond
+                && work.is_wanted(module, op, &context.machine)
                 && let Err(what) = work.demote(module, op)
             {
                 let operation = module.op(op);
@@ -77,6 +87,8 @@ struct Demotion {
     narrow: BTreeMap<ValueId, ValueId>,
     /// Values that may be finite and not fit the narrower type.
     beyond: BTreeSet<ValueId>,
+    /// Values that follow from constants.
+    constant: BTreeSet<ValueId>,
 }
 
 fn is_f32(module: &Module, value: ValueId) -> bool {
@@ -141,6 +153,14 @@ impl Demotion {
         operation.def == &core::ADD
             && operands.iter().any(is_kept)
             && operands.iter().all(|value| is_kept(value) || is_constant(value))
+    }
+
+    /// Whether an op follows from constants alone: it is computed when the artifact is written, such as a weight that is quantised, and
+    /// narrowed behind.
+    fn is_constant(&self, module: &Module, op: OpId) -> bool {
+        let operation = module.op(op);
+        let is_plain = operation.def.is(Traits::PURE) && operation.regions.is_empty();
+        is_plain && operation.operands.iter().all(|value| self.constant.contains(value))
     }
 
     /// Whether an op computes with numbers that the narrower type does not hold, such as a mask's lowest number: what is made of them may be
