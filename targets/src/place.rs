@@ -1,6 +1,6 @@
 //! The memory plan of a function: live ranges of its buffers, then offsets in each space.
 //!
-//! [`crate::live_ranges`] says when a buffer is needed, [`crate::memory_plan`] where it goes; here is what lies between. It must not know
+//! `live_ranges` says when a buffer is needed, [`crate::memory_plan`] where it goes; here is what lies between. It must not know
 //! commands' bytes; its result is checked by [`crate::check_memory_plan`], which shares no code with it.
 //!
 //! ```text

@@ -4,7 +4,7 @@
 //! k is cut into commands, how the operands lie in memory and which machine computes changes no bit. Work goes in blocks of 64
 //! columns and 256 of k. A block of b is widened to lanes once (through its scale and zero point when it has them) as
 //! rows of columns, then used by all rows of a. f32 rows that already lie right are used in place. One loop nest serves all products; an
-//! [`Accumulation`] says what becomes of each piece of k.
+//! `Accumulation` says what becomes of each piece of k.
 
 use super::lanes::{Lane, LaneKind, lane_kind, load, store};
 use super::matmul_panel::{Factors, Panel, TURNED, multiply, pack, pack_run};
@@ -36,7 +36,7 @@ pub struct Quantized<'m, 's> {
     pub zero: Option<&'s Source<'m>>,
     /// Rows per block; 0 for one block.
     pub block: usize,
-    /// What stored codes stand for, [16].
+    /// What stored codes stand for, `[16]`.
     pub codebook: Option<&'s Source<'m>>,
     /// Places of the stored rows of a 2:4 sparse operand, of the values' extents.
     pub indices: Option<&'s Source<'m>>,

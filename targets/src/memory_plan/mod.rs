@@ -2,7 +2,7 @@
 //!
 //! Dynamic storage allocation: buffers alive at the same moment must not share bytes, and the highest byte used should be as low as it
 //! can be. No plan can be lower than the most bytes alive at once; most programs reach that. Parts that share no moment are planned
-//! apart. Greedy orders come first ([`greedy`]), then a search that is complete when its fuel lasts ([`search`]). Fuel counts steps,
+//! apart. Greedy orders come first (`greedy`), then a search that is complete when its fuel lasts (`search`). Fuel counts steps,
 //! not time: the same problem gives the same plan everywhere. It knows numbers only: no IR, no files.
 //!
 //! ```text

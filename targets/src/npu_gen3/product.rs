@@ -19,7 +19,7 @@ pub struct Product {
     pub scale: Option<View>,
     /// [blocks, n].
     pub zero_point: Option<View>,
-    /// [16]: what codes of w stand for.
+    /// `[16]`: what codes of w stand for.
     pub codebook: Option<View>,
     /// [k / 2, n], for a 2:4 sparse w.
     pub indices: Option<View>,

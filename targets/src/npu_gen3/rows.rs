@@ -108,7 +108,7 @@ pub struct RowProduct {
     pub scale: Option<View>,
     /// [blocks, n].
     pub zero_point: Option<View>,
-    /// [16]: what codes stand for.
+    /// `[16]`: what codes stand for.
     pub codebook: Option<View>,
     /// [k / 2, n]: w is 2:4 sparse.
     pub indices: Option<View>,
