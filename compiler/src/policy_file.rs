@@ -17,7 +17,6 @@
 //! ```
 
 use serde::Deserialize;
-use std::path::Path;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::location::Location;
 use tilewright_ir::weight_format::Preset;
@@ -56,23 +55,13 @@ struct Entry {
     format: Option<Spanned<String>>,
 }
 
-/// Reads a policy file.
-///
-/// # Errors
-/// A file that cannot be read or is no TOML, and every unknown key, preset, role and format with its line.
-pub fn read(path: &Path) -> Result<PolicyFile, Diagnostics> {
-    let text = crate::output::read_text(path).map_err(|problem| vec![problem])?;
-    parse(&path.display().to_string(), &text)
-}
-
 /// Reads the text of a policy file; `name` is for messages.
 ///
 /// # Errors
-/// As [`read`].
+/// Text that is no TOML, and every unknown key, preset, role and format, each in its line.
 pub fn parse(name: &str, text: &str) -> Result<PolicyFile, Diagnostics> {
-    let line = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
     let problem = |offset: usize, what: String| {
-        Diagnostic::error(Location::Unknown, format!("{name}:{}: {what}", line(offset))).with_help(
+        Diagnostic::error(Location::in_text(name, text, offset), what).with_help(
             "a policy holds preset, allow-fallback, max-weights-mb, and entries [[weights]] with role or name, and format",
         )
     };
@@ -140,24 +129,24 @@ mod tests {
     fn every_fault_is_told_with_its_line() {
         let text = "preset = \"mixd\"\n[[weights]]\nrole = \"atention\"\nformat = \"int8\"\n[[weights]]\nname = \"*\"\nformat = \"itn4\"\n\
                     [[weights]]\nformat = \"int8\"\n[[weights]]\nname = \"a\"\n";
-        let found = parse("p.toml", text).unwrap_err();
-        let told: Vec<String> = found.iter().map(|one| one.what.clone()).collect();
-        assert_eq!(told.len(), 5, "{told:#?}");
-        assert!(told[0].starts_with("p.toml:1: unknown preset 'mixd': did you mean 'mixed'?"), "{}", told[0]);
-        assert!(
-            told[1].starts_with("p.toml:3: unknown role 'atention': did you mean 'attention'?"),
-            "{}",
-            told[1]
-        );
-        assert!(
-            told[2].starts_with("p.toml:7: unknown weight format 'itn4': did you mean 'int4'?"),
-            "{}",
-            told[2]
-        );
-        assert!(told[3].starts_with("p.toml:8: an entry needs either 'role' or 'name'"), "{}", told[3]);
-        assert!(told[4].starts_with("p.toml:10: an entry needs 'format'"), "{}", told[4]);
-        let unknown = parse("p.toml", "\n[[weights]]\nrol = \"last\"\n").unwrap_err();
-        assert!(unknown[0].what.starts_with("p.toml:3: unknown field `rol`"), "{}", unknown[0]);
-        assert!(parse("p.toml", "preset = \n").unwrap_err()[0].what.starts_with("p.toml:1: "));
+        let told = |text: &str| -> Vec<String> {
+            let problems = parse("p.toml", text).unwrap_err();
+            problems.iter().map(|one| format!("{}: {}", one.location, one.what)).collect()
+        };
+        let found = told(text);
+        let expected = [
+            "\"p.toml\":1:10: unknown preset 'mixd': did you mean 'mixed'?",
+            "\"p.toml\":3:8: unknown role 'atention': did you mean 'attention'?",
+            "\"p.toml\":7:10: unknown weight format 'itn4': did you mean 'int4'?",
+            "\"p.toml\":8:1: an entry needs either 'role' or 'name'",
+            "\"p.toml\":10:1: an entry needs 'format'",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+        let unknown = told("\n[[weights]]\nrol = \"last\"\n");
+        assert!(unknown[0].starts_with("\"p.toml\":3:1: unknown field `rol`"), "{}", unknown[0]);
+        assert!(told("preset = \n")[0].starts_with("\"p.toml\":1:"));
     }
 }

@@ -27,6 +27,14 @@ impl Location {
         if name.is_empty() { Location::Unknown } else { Location::Name(name.into()) }
     }
 
+    /// A byte offset of a text file's text, which is called `file` in messages.
+    pub fn in_text(file: &str, text: &str, offset: usize) -> Location {
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;
+        Location::File(file.into(), line as u32, column as u32)
+    }
+
     /// All named nodes inside, in order, without repeats.
     pub fn names(&self) -> Vec<Arc<str>> {
         let mut names = Vec::new();

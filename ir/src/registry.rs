@@ -86,14 +86,15 @@ impl Registry {
 
     /// The known name nearest to `name`, for "did you mean".
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        let limit = name.len().div_ceil(3).max(1);
-        self.by_name
-            .keys()
-            .map(|known| (edit_distance(name, known), *known))
-            .filter(|row| row.0 <= limit)
-            .min()
-            .map(|row| row.1)
+        nearest(name, self.by_name.keys().copied())
     }
+}
+
+/// Of some names the one nearest to a word, for "did you mean": at most a third of the word's letters differ.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = word.len().div_ceil(3).max(1);
+    let near = names.map(|name| (edit_distance(word, name), name)).filter(|row| row.0 <= limit);
+    near.min().map(|row| row.1)
 }
 
 /// Levenshtein distance, in characters.

@@ -122,13 +122,18 @@ impl Machine {
         [Element::F16, Element::BF16].into_iter().find(both).filter(|_| !both(&Element::F32))
     }
 
+    /// Why the matrix engine does not multiply a pair of element types; `None` when it does.
+    pub fn product_veto(&self, activation: Element, weight: Element) -> Option<String> {
+        self.macs_per_cycle(activation, weight)
+            .is_none()
+            .then(|| format!("the matrix engine of {} does not multiply {activation} by {weight}", self.name))
+    }
+
     /// Why products cannot take weights of a format; `None` when they can. Activations that the machine narrows count as narrowed.
     pub fn weight_veto(&self, activation: Element, format: &WeightFormat) -> Option<String> {
         let narrowed = self.narrower_float().filter(|_| activation == Element::F32);
-        let takes = |activation| self.macs_per_cycle(activation, format.storage).is_some();
-        (!takes(activation) && !narrowed.is_some_and(takes)).then(|| {
-            format!("the matrix engine of {} does not multiply {activation} by {}", self.name, format.storage)
-        })
+        let of_narrowed = |narrowed| self.product_veto(narrowed, format.storage).is_none();
+        self.product_veto(activation, format.storage).filter(|_| !narrowed.is_some_and(of_narrowed))
     }
 
     /// Whether an engine computes on an element type.

@@ -161,9 +161,6 @@ impl Passes {
 
     /// The known name nearest to `name`.
     pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        let limit = name.len().div_ceil(3).max(1);
-        let rows =
-            self.defs.iter().map(|def| (tilewright_ir::registry::edit_distance(name, def.name), def.name));
-        rows.filter(|row| row.0 <= limit).min().map(|row| row.1)
+        tilewright_ir::registry::nearest(name, self.defs.iter().map(|def| def.name))
     }
 }

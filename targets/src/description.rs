@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
-use tilewright_ir::registry::edit_distance;
+use tilewright_ir::registry::nearest;
 use tilewright_passes::machine::{MacRate, Machine};
 use toml::Spanned;
 
@@ -116,7 +116,17 @@ pub struct Description {
 /// Each with line and column: text that is no TOML, a key or a value that is not known, a figure that no machine has. What is no
 /// TOML, or lacks a key, is told first and alone.
 pub fn parse(text: &str, file: &str) -> Result<Description, Diagnostics> {
-    let place = |offset: usize| location(text, file, offset);
+    read(text, file).map(|(description, _)| description)
+}
+
+/// Where the words stand that only a list of targets can judge.
+struct Places {
+    name: Location,
+    lowerings: Location,
+}
+
+fn read(text: &str, file: &str) -> Result<(Description, Places), Diagnostics> {
+    let place = |offset: usize| Location::in_text(file, text, offset);
     let read: Text = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         vec![
@@ -128,16 +138,19 @@ pub fn parse(text: &str, file: &str) -> Result<Description, Diagnostics> {
     let machine = reader.machine(&read);
     for key in read.sources.keys() {
         if !KEYS.iter().any(|(known, _)| known == key.get_ref()) {
-            let nearest = nearest(key.get_ref(), KEYS.iter().map(|(key, _)| *key));
+            let help = suggestion(key.get_ref(), KEYS.iter().map(|(key, _)| *key));
             let what = format!("a source of '{}', which is no key", key.get_ref());
-            reader.problem(key.span().start, what, nearest);
+            reader.problem(key.span().start, what, help);
         }
     }
     if !reader.problems.is_empty() {
         return Err(reader.problems);
     }
     let sources = read.sources.into_iter().map(|(key, source)| (key.into_inner(), source)).collect();
-    Ok(Description { about: read.about, lowerings: read.lowerings.into_inner(), machine, sources })
+    let places =
+        Places { name: place(read.name.span().start), lowerings: place(read.lowerings.span().start) };
+    let lowerings = read.lowerings.into_inner();
+    Ok((Description { about: read.about, lowerings, machine, sources }, places))
 }
 
 /// Reads a description and makes its target. The target lives as long as the program: targets are compared by address.
@@ -145,19 +158,18 @@ pub fn parse(text: &str, file: &str) -> Result<Description, Diagnostics> {
 /// # Errors
 /// As [`parse`]; when its lowerings are of no known target, or its name is taken.
 pub fn target(text: &str, file: &str, known: &Targets) -> Result<&'static Target, Diagnostics> {
-    let description = parse(text, file)?;
-    let find = |word: &str| location(text, file, text.find(word).unwrap_or(0));
+    let (description, places) = read(text, file)?;
     let mut problems = Diagnostics::new();
     let base = known.find(&description.lowerings);
     if base.is_none() {
         let names: Vec<&str> = known.iter().map(|target| target.name).collect();
         let what = format!("no target is called '{}'", description.lowerings);
         let help = format!("there are: {}", names.join(", "));
-        problems.push(Diagnostic::error(find("lowerings"), what).with_help(help));
+        problems.push(Diagnostic::error(places.lowerings, what).with_help(help));
     }
     if known.find(&description.machine.name).is_some() {
         let what = format!("a target is called '{}' already", description.machine.name);
-        problems.push(Diagnostic::error(find("name"), what).with_help("give it a name of its own"));
+        problems.push(Diagnostic::error(places.name, what).with_help("give it a name of its own"));
     }
     match base {
         Some(base) if problems.is_empty() => Ok(Box::leak(Box::new(Target {
@@ -243,10 +255,10 @@ impl Reader<'_> {
             match Element::ALL.iter().find(|element| name_of(**element) == name.get_ref()) {
                 Some(element) => found.push(*element),
                 None => {
-                    let nearest =
-                        nearest(name.get_ref(), Element::ALL.iter().map(|element| name_of(*element)));
+                    let help =
+                        suggestion(name.get_ref(), Element::ALL.iter().map(|element| name_of(*element)));
                     let what = format!("no element type is called '{}'", name.get_ref());
-                    self.problem(name.span().start, what, nearest);
+                    self.problem(name.span().start, what, help);
                 }
             }
         }
@@ -260,11 +272,9 @@ fn name_of(element: Element) -> &'static str {
     text.strip_prefix("!core.").unwrap_or(text)
 }
 
-fn nearest(word: &str, known: impl Iterator<Item = &'static str> + Clone) -> String {
-    let limit = word.len().div_ceil(3).max(1);
-    let near = known.clone().map(|name| (edit_distance(word, name), name)).filter(|row| row.0 <= limit).min();
-    match near {
-        Some((_, name)) => format!("did you mean '{name}'?"),
+fn suggestion(word: &str, known: impl Iterator<Item = &'static str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(name) => format!("did you mean '{name}'?"),
         None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
     }
 }
@@ -275,7 +285,7 @@ fn help(message: &str) -> String {
     match (words.next(), words.next()) {
         (Some(before), Some(word)) if before.starts_with("unknown field") => {
             let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
-            nearest(word, KEYS.iter().map(move |(key, _)| last(key)))
+            suggestion(word, KEYS.iter().map(move |(key, _)| last(key)))
         }
         (Some(before), Some(word)) if before.starts_with("missing field") => {
             let doc = KEYS.iter().find(|(key, _)| key.rsplit('.').next() == Some(word)).map(|(_, doc)| *doc);
@@ -283,13 +293,6 @@ fn help(message: &str) -> String {
         }
         _ => "tilewright targets NAME prints a description to begin with".into(),
     }
-}
-
-fn location(text: &str, file: &str, offset: usize) -> Location {
-    let before = &text[..offset.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1;
-    Location::File(file.into(), line as u32, column as u32)
 }
 
 #[cfg(test)]
@@ -309,12 +312,12 @@ mod tests {
     #[test]
     fn all_described_machines_are_targets() {
         let targets = Targets::builtin();
-        for (file, text) in machines::TEXTS {
-            let description = parse(text, file).expect("it reads");
+        for (name, text) in machines::descriptions() {
+            let description = parse(text, name).expect("it reads");
             let target = targets.find(&description.machine.name).expect("it is a target");
             assert_eq!(target.machine(), description.machine);
-            assert_eq!(format!("{}.toml", target.name), **file);
-            assert!(!description.about.is_empty() && !description.sources.is_empty(), "{file}");
+            assert_eq!(target.name, name);
+            assert!(!description.about.is_empty() && !description.sources.is_empty(), "{name}");
         }
     }
 
@@ -353,7 +356,8 @@ mod tests {
         let known = Targets::builtin();
         let text = npu_gen3().replace("lowerings = \"npu-gen3\"", "lowerings = \"npu-gen4\"");
         let problems = target(&text, "my.toml", &known).expect_err("both are wrong");
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let at: Vec<String> = problems.iter().map(|one| one.location.to_string()).collect();
+        assert_eq!(at, ["\"my.toml\":4:13", "\"my.toml\":3:8"], "{problems:?}");
         let text = npu_gen3().replace("name = \"npu-gen3\"", "name = \"my-npu\"");
         let mine = target(&text, "my.toml", &known).expect("it reads");
         assert_eq!(mine.name, "my-npu");

@@ -5,31 +5,33 @@
 //! ```
 
 use crate::description;
+use crate::npu_gen3::{self, NPU_GEN3};
 use crate::target::{Target, Targets};
 use std::sync::LazyLock;
 
-/// File name and text of each, in the order in which they are listed.
-pub const TEXTS: &[(&str, &str)] = &[
-    ("npu-gen3.toml", include_str!("npu_gen3/machine.toml")),
-    ("apple-m5-npu.toml", include_str!("machines/apple-m5-npu.toml")),
-    ("qualcomm-snapdragon-x-gen3.toml", include_str!("machines/qualcomm-snapdragon-x-gen3.toml")),
-    ("generic-linux-npu.toml", include_str!("machines/generic-linux-npu.toml")),
-    ("micro-npu.toml", include_str!("machines/micro-npu.toml")),
+/// Name and text of each, in the order in which they are listed.
+const DESCRIPTIONS: [(&str, &str); 4] = [
+    ("apple-m5-npu", include_str!("machines/apple-m5-npu.toml")),
+    ("qualcomm-snapdragon-x-gen3", include_str!("machines/qualcomm-snapdragon-x-gen3.toml")),
+    ("generic-linux-npu", include_str!("machines/generic-linux-npu.toml")),
+    ("micro-npu", include_str!("machines/micro-npu.toml")),
 ];
+
+/// Name and text of all described machines: the target whose lowerings they have comes first.
+pub fn descriptions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    std::iter::once((NPU_GEN3.name, npu_gen3::machine::DESCRIPTION)).chain(DESCRIPTIONS)
+}
 
 /// The text of a described machine; `None` for one that has none.
 pub fn text(target: &str) -> Option<&'static str> {
-    let file = format!("{target}.toml");
-    TEXTS.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+    descriptions().find(|(name, _)| *name == target).map(|(_, text)| text)
 }
 
-/// Their targets but the one whose lowerings they have, made once.
+/// Their targets, made once.
 pub(crate) static DESCRIBED: LazyLock<Vec<&'static Target>> = LazyLock::new(|| {
-    let base = Targets::empty().with(&crate::npu_gen3::NPU_GEN3);
-    let described = TEXTS.iter().filter(|(_, text)| !text.contains("name = \"npu-gen3\""));
-    described
-        .map(|(file, text)| {
-            description::target(text, file, &base).unwrap_or_else(|problems| panic!("{file}: {problems:?}"))
-        })
-        .collect()
+    let base = Targets::empty().with(&NPU_GEN3);
+    let made = DESCRIPTIONS.map(|(name, text)| {
+        description::target(text, name, &base).unwrap_or_else(|problems| panic!("{name}: {problems:?}"))
+    });
+    made.to_vec()
 });

@@ -36,8 +36,9 @@ use crate::session::Session;
 use crate::text_parity::windows::WINDOW_DEFAULT;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::weight_format::FLOAT;
 
 /// An ahead-of-time model compiler for NPUs.
@@ -235,18 +236,9 @@ impl Session {
         let mut session = self.clone();
         let mut first = None;
         for path in files {
-            let text = crate::output::read_text(path)?;
-            let file = path.display().to_string();
-            match session.with_machine(&file, &text) {
-                Ok((with, name)) => {
-                    session = with;
-                    first.get_or_insert(name);
-                }
-                Err(problems) => {
-                    crate::render::print_all(&problems, &[(&file, &text)]);
-                    return Err(Failure::Shown(problems));
-                }
-            }
+            let (with, name) = read_with(path, |file, text| session.clone().with_machine(file, text))?;
+            session = with;
+            first.get_or_insert(name);
         }
         first.map(|name| (session, name)).ok_or_else(|| Failure::Usage("--machine needs a file".into()))
     }
@@ -271,6 +263,16 @@ impl Session {
             Verb::Completion(arguments) => completion::run(&arguments),
         }
     }
+}
+
+/// Reads a text file by `read`, which is given its name and text. What is wrong with the text is shown with its lines.
+fn read_with<T>(path: &Path, read: impl FnOnce(&str, &str) -> Result<T, Diagnostics>) -> Result<T, Failure> {
+    let text = crate::output::read_text(path)?;
+    let file = path.display().to_string();
+    read(&file, &text).map_err(|problems| {
+        crate::render::print_all(&problems, &[(&file, &text)]);
+        Failure::Shown(problems)
+    })
 }
 
 /// Clap says help and version by way of its errors; those end well.
@@ -308,7 +310,8 @@ fn start_log(verbose: u8) {
 impl CompileArguments {
     /// What becomes of float weights. A budget or an exception alone stand on the default preset.
     fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
-        let file = self.quantize_policy.as_deref().map(policy_file::read).transpose()?;
+        let policy = self.quantize_policy.as_deref();
+        let file = policy.map(|path| read_with(path, policy_file::parse)).transpose()?;
         let is_pruned = self.prune.is_some() || !self.prune_override.is_empty();
         let is_quantized =
             self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();

@@ -1,6 +1,6 @@
 //! Tokens of rule files, each with its line and column.
 
-use tilewright_ir::registry::edit_distance;
+use tilewright_ir::registry;
 
 /// A token.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,7 +152,6 @@ fn number(text: &str, at: usize) -> Result<(Token, usize), String> {
 
 /// The candidate nearest to a word, for "did you mean".
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    let limit = word.len().div_ceil(3).max(1);
-    let best = candidates.map(|known| (edit_distance(word, known), known)).filter(|row| row.0 <= limit).min();
-    best.map_or(String::new(), |row| format!("; did you mean '{}'?", row.1))
+    let best = registry::nearest(word, candidates);
+    best.map_or(String::new(), |known| format!("; did you mean '{known}'?"))
 }

@@ -3,8 +3,8 @@
 //!
 //! A device that warms as a first-order system settles at a share of busy time: running exactly that share is the most that can be done
 //! below the limit. A proportional-integral controller (Åström and Hägglund, "PID Controllers", 1995, section 3.3, with the integral
-//! held back at the ends) finds the share; hysteresis keeps a device that is cool enough from being slowed at all. Waits too long in one
-//! go are no use to a reader, and one run that is too long heats past the limit before anybody looks: both are bounded.
+//! held back at the ends) finds the share; hysteresis keeps a device that is cool enough from being slowed at all. One run that is too
+//! long heats past the limit before anybody looks: chunks are cut, a token is not.
 //!
 //! ```text
 //! cool --limit - band, or soon there--> governed: pause = busy * (1 / share - 1) --below limit - 2 bands and share 1--> cool
@@ -24,7 +24,7 @@ pub struct Limits {
     pub limit_celsius: f64,
     /// Half of what lies between governing and letting go, in degrees.
     pub band_celsius: f64,
-    /// The longest pause in one go, in seconds.
+    /// The longest pause without a look at the temperature, in seconds.
     pub pause_seconds_max: f64,
     /// Whether the draft model may write alone when pauses would more than halve the speed.
     pub may_draft: bool,
@@ -198,14 +198,19 @@ impl Governor {
             self.chunk_tokens_max = self.chunk_tokens_max.min(tokens).div_ceil(2);
             self.decide(Change::SmallerChunks);
         }
-        if !self.is_governed {
-            return;
-        }
-        let pause = (busy * (1.0 / self.share - 1.0)).min(self.limits.pause_seconds_max);
-        if pause > 0.0 {
+        // Looking again between pieces ends a pause as soon as the device has cooled, however long the run was.
+        let mut paused = 0.0;
+        while self.is_governed {
+            let left = busy * (1.0 / self.share - 1.0) - paused;
+            if left <= 0.0 {
+                break;
+            }
+            let pause = left.min(self.limits.pause_seconds_max);
             self.device.pause(pause);
-            self.paused_seconds += pause;
+            paused += pause;
+            self.look(self.device.seconds());
         }
+        self.paused_seconds += paused;
     }
 
     fn look(&mut self, now: f64) {

@@ -52,6 +52,8 @@ pub struct Cluster {
     pub batch: Vec<Dim>,
     /// Rows.
     pub m: Dim2,
+    /// Whether the left operands lie in SRAM already.
+    pub x_is_resident: bool,
     /// Products, at least one, all of one n.
     pub products: Vec<Product>,
     /// Values.
@@ -193,7 +195,7 @@ impl Cluster {
         };
         let k_axis: &[usize] = if depth.is_cut { &[k] } else { &[] };
         for product in &self.products {
-            if !product.x_is_resident {
+            if !self.x_is_resident {
                 add(Flow::Load, &product.x, &[&[m], k_axis].concat(), fixed_k);
             }
             // Stored as it is multiplied, or transposed: the axis of neighbours goes last.

@@ -13,11 +13,13 @@ use tilewright_passes::machine::Machine;
 /// SRAM that plans leave free, as a fraction: buffers of different lives do not pack without gaps.
 const SRAM_SLACK_DIVISOR: u64 = 8;
 
+/// The default machine's text.
+pub const DESCRIPTION: &str = include_str!("machine.toml");
+
 /// The default machine: 1 MiB of SRAM, from `machine.toml`.
 pub fn machine() -> Machine {
     static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
-        let text = include_str!("machine.toml");
-        let read = crate::description::parse(text, "machine.toml");
+        let read = crate::description::parse(DESCRIPTION, "machine.toml");
         read.unwrap_or_else(|problems| panic!("machine.toml: {problems:?}")).machine
     });
     MACHINE.clone()
@@ -33,13 +35,7 @@ pub fn macs_per_cycle(context: &LoweringContext, activation: Element, weight: El
 /// # Errors
 /// The reason why not.
 pub fn place_product(context: &PlaceContext, activation: Element, weight: Element) -> Result<(), String> {
-    match context.machine.macs_per_cycle(activation, weight) {
-        Some(_) => Ok(()),
-        None => Err(format!(
-            "the matrix engine of {} does not multiply {activation} by {weight}",
-            context.machine.name
-        )),
-    }
+    context.machine.product_veto(activation, weight).map_or(Ok(()), Err)
 }
 
 /// What the tile search may use of the context's machine.

@@ -65,7 +65,6 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let shape = Dim2 { rows: result.dims[m].clone(), columns: result.dims[m + 1].clone() };
     let product = Product {
         x,
-        x_is_resident: false,
         w,
         scale: None,
         zero_point: None,
@@ -78,6 +77,7 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         result: 0,
     };
     let cluster = Cluster {
+        x_is_resident: false,
         batch,
         m: shape,
         products: vec![product],

@@ -8,11 +8,9 @@ use crate::view::View;
 
 /// One matrix product: x [batch.., m, k] times w [batch.., k, n].
 #[derive(Clone, Debug)]
-pub struct Product {
-    /// Left operand.
-    pub x: View,
-    /// Whether x lies in SRAM already.
-    pub x_is_resident: bool,
+pub struct Product<X = View> {
+    /// Left operand: where it lies, or which of a kernel's values it is.
+    pub x: X,
     /// Right operand; a transposed weight comes with permuted strides. A 2:4 sparse one has half as many rows.
     pub w: View,
     /// [blocks, n], for a quantised w.
@@ -40,7 +38,25 @@ const SPARSE_ROWS: i64 = 4;
 /// SRAM of a codebook: 16 levels of at most 32 bits.
 pub(super) const CODEBOOK_BYTES: u64 = 64;
 
-impl Product {
+impl<X> Product<X> {
+    /// The same weight with another left operand, another result, and the zero points of rows seen through `cut`.
+    pub(super) fn on<Y>(&self, x: Y, result: usize, cut: impl Fn(&View) -> View) -> Product<Y> {
+        let zeros = self.integer_zeros.clone();
+        Product {
+            x,
+            w: self.w.clone(),
+            scale: self.scale.clone(),
+            zero_point: self.zero_point.clone(),
+            codebook: self.codebook.clone(),
+            indices: self.indices.clone(),
+            block: self.block,
+            integer_zeros: zeros.map(|[x, w]| [x.as_ref().map(cut), w]),
+            bias: self.bias.clone(),
+            activation: self.activation.clone(),
+            result,
+        }
+    }
+
     /// Rows of k that must stay together: a block of scales, four of a sparse weight; none when they do not fit each other.
     pub(super) fn unit(&self) -> Option<i64> {
         match (self.block, self.indices.is_some()) {

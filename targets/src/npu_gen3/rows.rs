@@ -13,6 +13,7 @@
 
 use super::kernel::Kernel;
 use super::machine::place_product;
+use super::product::Product;
 use super::rows_schedule::schedule;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
 use crate::op_command::activation_function;
@@ -97,32 +98,8 @@ pub struct RowNode {
     pub result: usize,
 }
 
-/// A matrix product on row values.
-#[derive(Clone, Debug)]
-pub struct RowProduct {
-    /// Left operand.
-    pub x: usize,
-    /// Weight [k, n].
-    pub w: View,
-    /// [blocks, n].
-    pub scale: Option<View>,
-    /// [blocks, n].
-    pub zero_point: Option<View>,
-    /// `[16]`: what codes stand for.
-    pub codebook: Option<View>,
-    /// [k / 2, n]: w is 2:4 sparse.
-    pub indices: Option<View>,
-    /// Rows per block.
-    pub block: i64,
-    /// Zero points of x [rows, 1] and w [1, n] of an integer product.
-    pub integer_zeros: Option<[Option<View>; 2]>,
-    /// `[n]`.
-    pub bias: Option<View>,
-    /// Activation.
-    pub activation: Option<String>,
-    /// Its result.
-    pub result: usize,
-}
+/// A matrix product on row values: the left operand by its index, zero points of an integer product as x [rows, 1] and w [1, n].
+pub type RowProduct = Product<usize>;
 
 /// Products and the ops that follow from them.
 #[derive(Clone, Debug, Default)]

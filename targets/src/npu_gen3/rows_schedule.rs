@@ -172,19 +172,9 @@ fn make_cluster(
             values.len() - 1
         })
     };
-    let products = cluster.products.iter().map(|product| Product {
-        x: resident(product.x),
-        x_is_resident: true,
-        w: product.w.clone(),
-        scale: product.scale.clone(),
-        zero_point: product.zero_point.clone(),
-        codebook: product.codebook.clone(),
-        indices: product.indices.clone(),
-        block: product.block,
-        integer_zeros: product.integer_zeros.clone().map(|[x, w]| [x.as_ref().map(cut), w]),
-        bias: product.bias.clone(),
-        activation: product.activation.clone(),
-        result: value(product.result),
+    let products = cluster.products.iter().map(|product| {
+        let result = value(product.result);
+        product.on(resident(product.x), result, |view| cut(view))
     });
     let products: Vec<Product> = products.collect();
     let nodes: &[RowNode] = if cluster.is_column_wise { &cluster.nodes } else { &[] };
@@ -195,7 +185,8 @@ fn make_cluster(
     });
     let epilogue = epilogue.collect();
     let columns = columns.clone();
-    Cluster { batch: vec![], m: Dim2 { rows: count.clone(), columns }, products, values, epilogue }
+    let m = Dim2 { rows: count.clone(), columns };
+    Cluster { batch: vec![], m, x_is_resident: true, products, values, epilogue }
 }
 
 impl Fused<'_> {
@@ -380,7 +371,7 @@ impl<'r> Separate<'r> {
             let input = |value: usize| rows.values[value].input.clone();
             let view = |value: usize| input(value).expect("a value that clusters read is in memory");
             let mut made = make_cluster(&rows, cluster, &rows.count.0, &view, &|view| view.clone());
-            made.products.iter_mut().for_each(|product| product.x_is_resident = false);
+            made.x_is_resident = false;
             made
         });
         made.collect()

@@ -103,6 +103,16 @@ fn the_limit_is_held_with_nearly_all_of_the_throughput_there_is() {
 }
 
 #[test]
+fn pauses_behind_slow_runs_are_as_long_as_they_must_be() {
+    let device = Simulated::new(120.0, 240.0);
+    let mut governor = Governor::new(Box::new(device.clone()), Limits::default());
+    let (hottest, share) = simulate(&device, &mut governor, 5.0, 4000.0);
+    let one_run = (30.0 + 120.0 - 75.0) / 240.0 * 5.0;
+    assert!(hottest <= 75.0 + one_run, "{hottest:.2} C");
+    assert!(share >= 0.9 * (75.0 - 30.0) / 120.0, "busy {share:.3}");
+}
+
+#[test]
 fn what_stays_cool_is_never_slowed() {
     let device = Simulated::new(43.0, 30.0);
     let mut governor = Governor::new(Box::new(device.clone()), Limits::default());
@@ -164,6 +174,9 @@ fn a_broken_thermometer_is_told_and_slows_nothing() {
     let mut governor = Governor::new(Box::new(device.clone()), Limits::default());
     simulate(&device, &mut governor, 0.05, 60.0);
     device.heat().is_broken = true;
+    // It is seen at the next look.
+    let now = device.seconds();
+    simulate(&device, &mut governor, 0.05, now + 0.5);
     let paused = governor.paused_seconds();
     assert!(paused > 0.0);
     simulate(&device, &mut governor, 0.05, 70.0);

@@ -137,17 +137,21 @@ fn modified(node: &mut NodeContext, name: &str, x: ValueId) -> Outcome<ValueId> 
     }
 }
 
-/// A running sum of outer products of keys and values that fades and is corrected as the rule says (Yang et al. 2024, arXiv:2412.06464).
-fn linear_attention(node: &mut NodeContext) -> Made {
-    let (queries, keys) = (node.required_int("q_num_heads")?, node.required_int("kv_num_heads")?);
-    let rule = node.text("update_rule", "gated_delta")?;
-    let (fades, corrects) = match rule.as_str() {
+/// Whether the sum of linear attention fades, and whether what it holds for a key is corrected.
+pub(super) fn update_rule(node: &NodeContext) -> Outcome<(bool, bool)> {
+    Ok(match node.text("update_rule", "gated_delta")?.as_str() {
         "linear" => (false, false),
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
         other => return Err(Fault::model(format!("attribute 'update_rule' = '{other}' is not known"))),
-    };
+    })
+}
+
+/// A running sum of outer products of keys and values that fades and is corrected as the rule says (Yang et al. 2024, arXiv:2412.06464).
+fn linear_attention(node: &mut NodeContext) -> Made {
+    let (queries, keys) = (node.required_int("q_num_heads")?, node.required_int("kv_num_heads")?);
+    let (fades, corrects) = update_rule(node)?;
     if queries < 1 || keys < 1 || queries % keys != 0 {
         return Err(Fault::model(format!("{queries} query heads are no multiple of {keys} key heads")));
     }

@@ -114,14 +114,7 @@ struct Update {
 /// S = exp(g) S + k (beta (v - S^T k))^T and o = scale q^T S, token by token; the rules leave parts of it out.
 fn linear_attention(node: &mut NodeContext) -> Made {
     refuse_window(node)?;
-    let rule = node.text("update_rule", "gated_delta")?;
-    let (fades, corrects) = match rule.as_str() {
-        "linear" => (false, false),
-        "gated" => (true, false),
-        "delta" => (false, true),
-        "gated_delta" => (true, true),
-        other => return Err(Fault::model(format!("attribute 'update_rule' = '{other}' is not known"))),
-    };
+    let (fades, corrects) = super::scores::update_rule(node)?;
     let (heads, groups) = (node.required_int("q_num_heads")?, node.required_int("kv_num_heads")?);
     let (q, k, v) = (node.value(0)?, node.value(1)?, node.value(2)?);
     if heads < 1 || groups < 1 || (heads % groups != 0 && groups % heads != 0) {
