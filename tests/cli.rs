@@ -4,6 +4,7 @@ mod cli_cache;
 mod cli_machine;
 mod cli_memory;
 mod cli_quantize;
+mod cli_strings;
 
 use harness::recorded::tests_folder;
 use std::io::Write;

@@ -17,6 +17,8 @@ pub struct Case {
     pub inputs: Vec<Tensor>,
     /// Expected values of the model's outputs, in graph order; may be empty when nobody could make them.
     pub outputs: Vec<Tensor>,
+    /// Which inputs, and which outputs, are strings (as code points).
+    pub strings: [Vec<bool>; 2],
 }
 
 /// Finds the cases of a folder: its own, and those of its sub-folders that share its model. Values are not read yet.
@@ -64,7 +66,7 @@ pub fn read(folder: &Path) -> Result<Case, Diagnostics> {
                 return tensors;
             }
             match npy::read(&path) {
-                Ok(tensor) => tensors.push(tensor),
+                Ok(array) => tensors.push(array),
                 Err(problem) => {
                     problems.push(Diagnostic::error(Location::Unknown, problem));
                     return tensors;
@@ -74,7 +76,10 @@ pub fn read(folder: &Path) -> Result<Case, Diagnostics> {
     };
     let (inputs, outputs) = (series("input"), series("output"));
     if problems.is_empty() {
-        Ok(Case { name: folder.display().to_string(), model, inputs, outputs })
+        let strings = [&inputs, &outputs].map(|arrays| arrays.iter().map(|one| one.is_strings).collect());
+        let [inputs, outputs] =
+            [inputs, outputs].map(|arrays| arrays.into_iter().map(|array| array.tensor).collect());
+        Ok(Case { name: folder.display().to_string(), model, inputs, outputs, strings })
     } else {
         Err(problems)
     }

@@ -14,6 +14,7 @@ use crate::plan::{PlanOptions, ProgramPlan, plan};
 use crate::quantize::{QuantizeOptions, check_vocabulary, quantize};
 use crate::session::Session;
 use crate::signature::Signature;
+use crate::strings;
 use crate::text_parity::taps::{self, Tap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -272,6 +273,7 @@ impl Session {
         if let Some(window) = window.max() {
             compilation.metadata.insert("context_window".into(), window.to_string());
         }
+        compilation.metadata.extend(strings::metadata(&compilation.signature));
         Ok(compilation)
     }
 

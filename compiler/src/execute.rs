@@ -4,6 +4,7 @@ use crate::driver::CompileOptions;
 use crate::model::Source;
 use crate::session::Session;
 use crate::signature::{Port, Signature};
+use crate::strings;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::dim::Bindings;
 use tilewright_ir::evaluate;
@@ -54,6 +55,7 @@ pub fn execute(
             }
             let name = imported.module.symbol_name(function).unwrap_or("main");
             evaluate::run_with(&imported.module, name, inputs, &bindings)
+                .map(|results| strings::shortened(&signature.outputs, results))
                 .map_err(|error| vec![Diagnostic::error(Location::name(&error.location), error.to_string())])
         }
         On::Target(options) => {
@@ -95,7 +97,7 @@ pub fn bind(ports: &[Port], inputs: &[Tensor]) -> Result<Bindings, Diagnostics> 
                 Err(_) if round == 0 => later.push(index),
                 Err(what) => problems.push(
                     Diagnostic::error(Location::name(&port.name), format!("input '{}': {what}", port.name))
-                        .with_help(format!("it is {}", port.ty)),
+                        .with_help(format!("it is {}", port.type_text())),
                 ),
             }
         }

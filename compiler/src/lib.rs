@@ -38,6 +38,7 @@ pub mod signature;
 pub mod stop_text;
 pub mod stored_formats;
 pub mod story;
+pub mod strings;
 pub mod synthesize;
 pub mod text_parity;
 pub mod token_bytes;

@@ -4,6 +4,7 @@
 
 use crate::driver::Compilation;
 use crate::signature::Signature;
+use crate::strings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,6 +153,27 @@ impl Loaded {
         self.session.set_input(name, &tensor.shape, &tensor.to_bytes()).map_err(|error| fault(&error))
     }
 
+    /// Feeds an input of strings, filled up to the code points that the program has room for.
+    ///
+    /// # Errors
+    /// When they do not fit.
+    pub fn set_strings(&mut self, name: &str, tensor: &Tensor) -> Result<(), Diagnostics> {
+        let bindings = &self.session.program().inputs;
+        let view = bindings.iter().find(|binding| binding.name == name).map(|binding| &binding.view);
+        let room = view.and_then(|view| view.dims.last()).filter(|dim| dim.bound.is_none());
+        let Some(room) = room else { return self.set(name, tensor) };
+        let fitted = strings::fit(tensor, room.cap as usize).map_err(|what| {
+            let help = "compile with --bind and more characters for this input";
+            vec![Diagnostic::error(Location::Unknown, format!("input '{name}': {what}")).with_help(help)]
+        })?;
+        self.set(name, &fitted)
+    }
+
+    /// The inputs and outputs of the artifact that are strings, by name.
+    pub fn strings(&self) -> Vec<String> {
+        self.artifact.as_ref().map(|artifact| strings::names(&artifact.metadata)).unwrap_or_default()
+    }
+
     /// Reads an output.
     ///
     /// # Errors
@@ -173,11 +195,17 @@ impl Loaded {
     pub fn run_once(&mut self, signature: &Signature, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostics> {
         for (port, tensor) in signature.inputs.iter().zip(inputs) {
             if self.session.has_input(&port.name) {
-                self.set(&port.name, tensor)?;
+                if port.is_strings {
+                    self.set_strings(&port.name, tensor)?
+                } else {
+                    self.set(&port.name, tensor)?
+                }
             }
         }
         self.session.run().map_err(|error| fault(&error))?;
-        signature.outputs.iter().map(|port| self.get(&port.name)).collect()
+        let results: Result<Vec<Tensor>, Diagnostics> =
+            signature.outputs.iter().map(|port| self.get(&port.name)).collect();
+        Ok(strings::shortened(&signature.outputs, results?))
     }
 
     /// Runs the first program once on inputs by name; gives outputs and states by name.
@@ -206,10 +234,16 @@ impl Loaded {
             let help = "give each with --input NAME=@FILE.npy; `tilewright inspect` shows their types";
             return Err(vec![Diagnostic::error(Location::Unknown, what).with_help(help)]);
         }
+        let strings = self.strings();
         for (name, tensor) in inputs {
-            self.set(name, tensor)?;
+            if strings.contains(name) { self.set_strings(name, tensor)? } else { self.set(name, tensor)? }
         }
         self.session.run().map_err(|error| fault(&error))?;
-        outputs.into_iter().map(|name| self.get(&name).map(|tensor| (name, tensor))).collect()
+        let result = |name: String| {
+            let tensor = self.get(&name)?;
+            let tensor = if strings.contains(&name) { strings::shortest(&tensor) } else { tensor };
+            Ok((name, tensor))
+        };
+        outputs.into_iter().map(result).collect()
     }
 }

@@ -160,7 +160,7 @@ fn plan_single(signature: &Signature) -> Result<Vec<ProgramPlan>, Diagnostics> {
                 symbols::collect_type(&input.ty.clone().into(), &mut symbols);
                 symbols.contains(name)
             })
-            .map(|input| format!("'{}': {}", input.name, input.ty))
+            .map(|input| format!("'{}': {}", input.name, input.type_text()))
             .collect();
         Diagnostic::error(
             Location::Unknown,
@@ -180,7 +180,8 @@ mod tests {
 
     fn port(name: &str, dims: &[&str], state: Option<&str>) -> Port {
         let shape = dims.iter().map(|dim| dim.parse().unwrap());
-        Port { name: name.into(), ty: TensorType::new(Element::F32, shape), state: state.map(Into::into) }
+        let ty = TensorType::new(Element::F32, shape);
+        Port { name: name.into(), ty, state: state.map(Into::into), is_strings: false }
     }
 
     fn model() -> Signature {

@@ -1,7 +1,8 @@
 //! A model's border: its inputs and outputs by name, and which of them are two ends of one state.
 //!
-//! Read from the `tw.name` and `tw.state` entries of a function's `arg_attrs` and `res_attrs`.
+//! Read from the `tw.name`, `tw.state` and `tw.strings` entries of a function's `arg_attrs` and `res_attrs`.
 
+use crate::strings;
 use std::sync::Arc;
 use tilewright_ir::attribute::Attribute;
 use tilewright_ir::module::{Module, OpId};
@@ -16,6 +17,21 @@ pub struct Port {
     pub ty: TensorType,
     /// The other end, when it is a state.
     pub state: Option<Arc<str>>,
+    /// Whether it is strings, as code points ([`crate::strings`]).
+    pub is_strings: bool,
+}
+
+impl Port {
+    /// Its type as users know it: `tensor<?x3xf32, ["n"]>`, or `strings [n], up to 16 characters`.
+    pub fn type_text(&self) -> String {
+        match self.ty.shape.split_last() {
+            Some((length, dims)) if self.is_strings => {
+                let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+                format!("strings [{}], up to {length} characters", dims.join(", "))
+            }
+            _ => self.ty.to_string(),
+        }
+    }
 }
 
 /// A model's border.
@@ -42,13 +58,17 @@ impl Signature {
                 Some(Attribute::Dict(row)) => row.get(key).and_then(Attribute::as_str).map(Arc::from),
                 _ => None,
             };
+            let flag = |index: usize| match rows.get(index) {
+                Some(Attribute::Dict(row)) => row.contains_key(strings::ATTRIBUTE),
+                _ => false,
+            };
             values
                 .iter()
                 .enumerate()
                 .filter_map(|(index, value)| {
                     let ty = module.tensor(*value)?.clone();
                     let name = text(index, "tw.name").unwrap_or_else(|| format!("{stem}_{index}").into());
-                    Some(Port { name, ty, state: text(index, "tw.state") })
+                    Some(Port { name, ty, state: text(index, "tw.state"), is_strings: flag(index) })
                 })
                 .collect()
         };

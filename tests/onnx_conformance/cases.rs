@@ -4,6 +4,7 @@ use harness::python;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tilewright::strings;
 use tilewright_ir::element::Element;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
@@ -75,6 +76,8 @@ pub(crate) struct Set {
 pub(crate) enum Value {
     /// Bytes of `values.bin`.
     Tensor { r#type: String, shape: Vec<i64>, offset: usize, length: usize },
+    /// Strings.
+    Strings { shape: Vec<usize>, texts: Vec<String> },
     /// A list of tensors.
     Sequence { items: Vec<Value> },
     /// An empty optional.
@@ -114,6 +117,7 @@ impl Value {
     fn elements(&self) -> Vec<String> {
         match self {
             Value::None => Vec::new(),
+            Value::Strings { .. } => vec!["string".into()],
             Value::Sequence { items } => items.iter().flat_map(Value::elements).collect(),
             Value::Tensor { r#type, .. } => {
                 let element = TYPES.iter().find(|row| row.0 == r#type);
@@ -126,6 +130,7 @@ impl Value {
     pub(crate) fn tensors(&self, bytes: &[u8]) -> Result<Vec<Tensor>, String> {
         match self {
             Value::None => Ok(Vec::new()),
+            Value::Strings { shape, texts } => Ok(vec![strings::encode(shape, texts)?]),
             Value::Sequence { items } => {
                 let items: Result<Vec<Vec<Tensor>>, String> =
                     items.iter().map(|item| item.tensors(bytes)).collect();

@@ -62,8 +62,12 @@ fn problem(session: &Session, folder: &Path, machine: Machine, seen: &mut Shown)
         Ok(case) => case,
         Err(problems) => return Some(first_line(&problems)),
     };
-    let values = case.inputs.iter().chain(&case.outputs);
-    seen.elements.extend(values.map(|value| value.element.to_string()));
+    let values = case.inputs.iter().chain(&case.outputs).zip(case.strings.iter().flatten());
+    let element = |value: &Tensor, is_text: bool| match is_text {
+        true => "string".to_string(),
+        false => value.element.to_string(),
+    };
+    seen.elements.extend(values.map(|(value, is_text)| element(value, *is_text)));
     let found = match catch_unwind(AssertUnwindSafe(|| found_on(session, &case, machine, seen))) {
         Ok(Ok(found)) => found,
         Ok(Err(problems)) => return Some(first_line(&problems)),
@@ -75,7 +79,11 @@ fn problem(session: &Session, folder: &Path, machine: Machine, seen: &mut Shown)
     found.iter().zip(&case.outputs).enumerate().find_map(|(index, (found, expected))| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let own = TOLERANCES.iter().find(|row| name.starts_with(row.0)).map_or(1e-4, |row| row.1);
-        let (rtol, atol) = if expected.element == Element::F16 { (1e-2, 1e-2) } else { (1e-3, own) };
+        let (rtol, atol) = match expected.element {
+            _ if case.strings[1][index] => (0.0, 0.0),
+            Element::F16 => (1e-2, 1e-2),
+            _ => (1e-3, own),
+        };
         match compare(found, expected, rtol, atol) {
             Ok(distance) if distance.mismatches == 0 => None,
             Ok(distance) => Some(format!(

@@ -31,7 +31,9 @@ class Writer:
 
     def tensor(self, tensor):
         kind = TensorProto.DataType.Name(tensor.data_type)
-        if tensor.data_type in (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        if tensor.data_type == TensorProto.STRING:
+            return self.strings(list(tensor.dims), [text.decode() for text in tensor.string_data])
+        if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
             return {"kind": "tensor", "type": kind, "shape": list(tensor.dims), "offset": 0, "length": 0}
         if not tensor.HasField("raw_data"):
             tensor = numpy_helper.from_array(numpy_helper.to_array(tensor))
@@ -45,6 +47,9 @@ class Writer:
             "length": len(tensor.raw_data),
         }
 
+    def strings(self, shape, texts):
+        return {"kind": "strings", "shape": shape, "texts": texts}
+
     def value(self, value):
         """A numpy array, a tensor, a list (sequence), or None (an empty optional)."""
         if value is None:
@@ -55,7 +60,7 @@ class Writer:
             return self.tensor(value)
         array = np.asarray(value)
         if array.dtype.kind in "OUS":
-            return {"kind": "tensor", "type": "STRING", "shape": list(array.shape), "offset": 0, "length": 0}
+            return self.strings(list(array.shape), [str(text) for text in array.flatten()])
         return self.tensor(numpy_helper.from_array(array))
 
 

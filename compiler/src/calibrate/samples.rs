@@ -78,7 +78,7 @@ fn runs(signature: &Signature, path: &Path) -> Result<Vec<Vec<Tensor>>, Diagnost
             let what = format!("the model has {} inputs, a .npy file is one", signature.inputs.len());
             return Err(problem(what, "give folders with input_0.npy, input_1.npy .. in graph order"));
         }
-        return Ok(vec![vec![tensor]]);
+        return Ok(vec![vec![tensor.tensor]]);
     }
     let mut folders = vec![path.to_path_buf()];
     let below = std::fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));

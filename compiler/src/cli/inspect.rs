@@ -4,6 +4,7 @@ use super::table;
 use crate::exit::Failure;
 use crate::loaded::{Opening, open_artifact};
 use crate::stored_formats::{self, StoredWeight};
+use crate::strings;
 use serde_json::json;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
@@ -54,12 +55,22 @@ fn view_text(view: &View) -> String {
     format!("{}[{}]", view.element.name(), dims.join(", "))
 }
 
-fn program_json(program: &Program) -> serde_json::Value {
+/// The type of an input or output, which may be strings.
+fn type_text(name: &str, view: &View, strings: &[String]) -> String {
+    let Some((length, dims)) = view.dims.split_last().filter(|_| strings.iter().any(|one| one == name))
+    else {
+        return view_text(view);
+    };
+    let dims: Vec<String> = dims.iter().map(|dim| dim.cap.to_string()).collect();
+    format!("strings [{}], up to {} characters", dims.join(", "), length.cap)
+}
+
+fn program_json(program: &Program, strings: &[String]) -> serde_json::Value {
     let spaces: serde_json::Map<String, serde_json::Value> = Space::ALL
         .iter()
         .map(|space| (space.name().into(), program.space_bytes[*space as usize].into()))
         .collect();
-    let binding = |name: &str, view: &View| json!({"name": name, "type": view_text(view)});
+    let binding = |name: &str, view: &View| json!({"name": name, "type": type_text(name, view, strings)});
     json!({
         "name": program.name,
         "chunk_length": program.chunk_length,
@@ -109,6 +120,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             open_artifact(&arguments.artifact, &opening)?
         }
     };
+    let strings = strings::names(&artifact.metadata);
     if arguments.json {
         let sections: Vec<_> = artifact
             .sections
@@ -124,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "target": artifact.target, "tool": artifact.tool, "file_bytes": artifact.file_bytes(),
             "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(), "weights_file": artifact.weights_file(),
             "formats": stored_formats::formats(&weights), "tensors": weights,
-            "programs": artifact.programs.iter().map(program_json).collect::<Vec<_>>(),
+            "programs": artifact.programs.iter().map(|program| program_json(program, &strings)).collect::<Vec<_>>(),
         });
         say!("{report:#}");
         return Ok(());
@@ -165,7 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let mut bindings = table(&["", "name", "type"]);
         for (role, list) in [("input", &program.inputs), ("output", &program.outputs)] {
             for one in list {
-                bindings.add_row([role, &one.name, &view_text(&one.view)]);
+                bindings.add_row([role, &one.name, &type_text(&one.name, &one.view, &strings)]);
             }
         }
         for one in &program.states {

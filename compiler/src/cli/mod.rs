@@ -369,7 +369,10 @@ impl CompileArguments {
         Ok(CompileOptions {
             target: self.target.clone(),
             bindings: parse_bindings(&self.bind)?,
-            frozen: run::read_inputs(&self.freeze)?,
+            frozen: run::read_inputs(&self.freeze)?
+                .into_iter()
+                .map(|(name, given)| Ok((name, given.either()?)))
+                .collect::<Result<_, Failure>>()?,
             shapes: self.input_shape.iter().map(|word| parse_shape(word)).collect::<Result<_, _>>()?,
             sram_bytes: self.sram_bytes.as_deref().map(parse_bytes).transpose()?,
             plan: PlanOptions {

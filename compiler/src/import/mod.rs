@@ -62,6 +62,8 @@ pub struct Port {
     pub ty: TensorType,
     /// For a state: the output that carries its next value, or the input that it came from.
     pub state: Option<Arc<str>>,
+    /// Whether it is strings, as code points ([`crate::strings`]).
+    pub is_strings: bool,
 }
 
 /// A dimension that a model does not say, but takes, to be equal to another.

@@ -83,6 +83,15 @@ impl<'i> NodeContext<'i, '_> {
         self.data(&operand)
     }
 
+    /// The code points of a required input of strings: `[.., length]`.
+    pub(crate) fn strings(&mut self, index: usize) -> Outcome<ValueId> {
+        let operand = self.input(index)?;
+        match operand.as_strings() {
+            Some(codes) => self.data(codes),
+            None => Err(Fault::model(format!("input {index} must be strings, found {}", operand.ty()))),
+        }
+    }
+
     /// The data of an input that may be left out.
     pub(crate) fn optional_value(&mut self, index: usize) -> Outcome<Option<ValueId>> {
         self.optional(index).map(|operand| self.data(&operand)).transpose()
@@ -257,6 +266,14 @@ impl<'i> NodeContext<'i, '_> {
         let attribute = self.attribute(name, 4)?;
         let Some(tensor) = attribute.and_then(|attribute| attribute.t.as_ref()) else { return Ok(None) };
         self.stored(tensor).map(Some)
+    }
+
+    /// A tensor attribute as a value, which may be strings.
+    pub(crate) fn constant_attribute(&mut self, name: &str) -> Outcome<Option<Operand>> {
+        let attribute = self.attribute(name, 4)?;
+        let Some(tensor) = attribute.and_then(|attribute| attribute.t.as_ref()) else { return Ok(None) };
+        let made = weights::operand(tensor, self.importer.external);
+        made.map(Some).map_err(|what| Fault::model(format!("tensor attribute: {what}")))
     }
 
     fn stored(&mut self, tensor: &TensorProto) -> Outcome<Elements> {

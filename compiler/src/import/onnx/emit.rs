@@ -23,6 +23,10 @@ use tilewright_ir::shape::text;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::{Shape, TensorType, Type};
 
+/// What helps where strings are not taken.
+pub(crate) const WAY_WITHOUT_STRINGS: &str =
+    "turn them into numbers before (LabelEncoder, Equal), or keep text out of the model";
+
 /// Where ops are made.
 pub(crate) struct Emitter {
     /// The module.
@@ -110,6 +114,9 @@ impl Emitter {
                 self.make(&core::CONSTANT, |op| op.attribute("value", elements))?
             }
             Origin::Symbolic(symbolic) => self.sizes(&symbolic.clone())?,
+            Origin::Strings(_) => {
+                return Err(Fault::unsupported("numbers are needed, found strings", WAY_WITHOUT_STRINGS));
+            }
             Origin::List(_) | Origin::Empty => {
                 return Err(Fault::model("a tensor is needed, found a sequence or an empty optional"));
             }

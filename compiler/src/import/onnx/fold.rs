@@ -29,6 +29,7 @@ pub(crate) fn constant(module: &Module, operand: &Operand) -> Option<Tensor> {
             Some(Tensor::from_ints(symbolic.element, &shape, symbolic.known()?))
         }
         Origin::Value(value) => evaluate(module, *value, &mut FUEL.clone()),
+        Origin::Strings(codes) => constant(module, codes),
         Origin::List(_) | Origin::Empty => None,
     }
 }
@@ -67,6 +68,7 @@ fn evaluate(module: &Module, value: ValueId, fuel: &mut usize) -> Option<Tensor>
 
 /// The names of the model's inputs whose elements an operand follows from, sorted.
 pub(crate) fn inputs_of(module: &Module, operand: &Operand) -> BTreeSet<Arc<str>> {
+    let operand = operand.as_strings().unwrap_or(operand);
     let Origin::Value(value) = operand.origin() else { return BTreeSet::new() };
     let (mut names, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![*value]);
     while let Some(value) = open.pop() {

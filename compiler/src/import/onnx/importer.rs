@@ -129,7 +129,7 @@ impl<'m> Importer<'m> {
             return;
         }
         if let Binding::Known(operand) = &binding
-            && let Origin::Value(value) = operand.origin()
+            && let Origin::Value(value) = operand.as_strings().unwrap_or(operand).origin()
         {
             let value = self.emit.module.value_mut(*value);
             if value.name.is_none() {
@@ -183,8 +183,8 @@ impl<'m> Importer<'m> {
             if but(name) {
                 continue;
             }
-            let binding = match weights::elements(tensor, self.external) {
-                Ok(elements) => Binding::Known(Operand::constant(elements)),
+            let binding = match weights::operand(tensor, self.external) {
+                Ok(operand) => Binding::Known(operand),
                 Err(what) if what.contains("not supported") => Binding::Refused(what),
                 Err(what) => {
                     let what = format!("tensor '{name}': {what}");
@@ -292,11 +292,8 @@ impl<'m> Importer<'m> {
             Fault::unsupported("operator is not supported", table::way_out(domain, op, version))
         })?;
         let inputs = node.input.iter().map(|name| self.resolve(name)).collect::<Outcome<Vec<_>>>()?;
-        let list = inputs.iter().position(|input| input.as_ref().is_some_and(|input| !input.is_tensor()));
-        if let (Some(at), false) = (list, row.takes_lists) {
-            return Err(Fault::model(format!(
-                "input {at} is a sequence or an empty optional, a tensor is needed"
-            )));
+        for (at, input) in inputs.iter().enumerate() {
+            input.iter().try_for_each(|input| row.takes.check(at, input))?;
         }
         (row.build)(&mut NodeContext { importer: self, node, version, inputs })
     }

@@ -1,5 +1,6 @@
 //! The inputs of a graph as arguments of `@main`: tensors, the items of sequences, and constants for those whose value is known.
 //!
+//! Strings are code points along one more axis, whose length is a symbol (`x_characters`).
 //! How long a sequence is and whether an optional has a value must be said (`--bind x_length=2`, `--bind x_present=1`).
 //!
 //! ```text
@@ -11,8 +12,9 @@ use super::importer::{Binding, Importer};
 use super::operand::Operand;
 use super::schema::tensor_shape_proto::dimension;
 use super::schema::{GraphProto, TypeProto, type_proto};
-use super::weights::{RANK_MAX, element_of};
+use super::weights::{RANK_MAX, STRING, element_of};
 use crate::import::Port;
+use crate::strings;
 use std::collections::BTreeSet;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
@@ -60,15 +62,17 @@ fn argument(
     let missing = || Fault::model("has no type");
     match ty.value.as_ref().ok_or_else(missing)? {
         type_proto::Value::TensorType(tensor) => {
+            let is_strings = tensor.elem_type == Some(STRING);
             let ty = tensor_type(importer, name, tensor, is_item)?;
+            let wrapped = |operand| if is_strings { Operand::strings(operand) } else { operand };
             if importer.options.frozen.contains_key(name) {
-                return frozen(importer, name, &ty);
+                return frozen(importer, name, &ty, is_strings).map(wrapped);
             }
             let block = importer.emit.block();
             let value = importer.emit.module.add_argument(block, Type::Tensor(ty.clone()));
             importer.emit.module.value_mut(value).name = Some(name.into());
-            inputs.push(Port { name: name.into(), ty: ty.clone(), state: None });
-            Ok(Operand::value(value, ty))
+            inputs.push(Port { name: name.into(), ty: ty.clone(), state: None, is_strings });
+            Ok(wrapped(Operand::value(value, ty)))
         }
         type_proto::Value::SequenceType(sequence) => {
             let item = sequence.elem_type.as_deref().ok_or_else(missing)?;
@@ -102,10 +106,13 @@ fn said(importer: &mut Importer, name: &str, what: &str) -> Result<i64, Fault> {
 }
 
 /// The constant that the user says an input is.
-fn frozen(importer: &Importer, name: &str, ty: &TensorType) -> Result<Operand, Fault> {
+fn frozen(importer: &Importer, name: &str, ty: &TensorType, is_strings: bool) -> Result<Operand, Fault> {
     let mut value = importer.options.frozen[name].clone();
+    if is_strings {
+        strings::check(&value)?;
+    }
     // Numbers on the command line are one row of i64; they stand for any integer type, and for a vector or a scalar.
-    if value.element == Element::I64 && !ty.element.is_float() {
+    if value.element == Element::I64 && !ty.element.is_float() && !is_strings {
         value = value.cast(ty.element);
     }
     while value.rank() > ty.rank() && value.shape[0] == 1 {
@@ -130,11 +137,20 @@ fn tensor_type(
     tensor: &type_proto::Tensor,
     is_item: bool,
 ) -> Result<TensorType, Fault> {
-    let element = element_of(tensor.elem_type.unwrap_or(0))
-        .map_err(|what| Fault::unsupported(what, "export with another type for this input"))?;
+    let is_strings = tensor.elem_type == Some(STRING);
+    let element = if is_strings { Ok(Element::I32) } else { element_of(tensor.elem_type.unwrap_or(0)) };
+    let element =
+        element.map_err(|what| Fault::unsupported(what, "export with another type for this input"))?;
+    // Code points lie along one more axis.
+    let length = |importer: &mut Importer| {
+        is_strings.then(|| importer.emit.symbols.open(&format!("{name}_characters")))
+    };
     let Some(shape) = &tensor.shape else {
         return match importer.options.shapes.get(name) {
-            Some(shape) => Ok(TensorType::of(element, shape)),
+            Some(shape) => {
+                let dims = shape.iter().map(|dim| Dim::Known(*dim));
+                Ok(TensorType::new(element, dims.chain(length(importer))))
+            }
             None => Err(Fault::unsupported(
                 format!("'{name}' has no shape"),
                 format!("give it with --input-shape {name}=SIZExSIZE, or export with the rank of this input"),
@@ -161,5 +177,6 @@ fn tensor_type(
             _ => importer.emit.symbols.open(&format!("{name}_{axis}")),
         });
     }
+    dims.extend(length(importer));
     Ok(TensorType::new(element, dims))
 }

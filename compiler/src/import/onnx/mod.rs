@@ -17,6 +17,7 @@ mod functions;
 mod importer;
 mod inputs;
 mod label;
+mod letter_case;
 mod operand;
 mod order;
 mod rows;

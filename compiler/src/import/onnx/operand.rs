@@ -1,5 +1,6 @@
 //! A value of the model during import: data made by an op, a stored constant, a small integer tensor of dimension expressions, or a
-//! sequence, which is a list of values whose length is known. An optional without a value is one of its own.
+//! sequence, which is a list of values whose length is known. An optional without a value is one of its own, and so are strings, which
+//! are the code points that `crate::strings` describes.
 //!
 //! Constants and dimension expressions become ops only when something uses them as data, so that computations on shapes leave
 //! nothing behind.
@@ -27,6 +28,8 @@ pub(crate) enum Origin {
     Constant(Elements),
     /// Dimension expressions.
     Symbolic(Symbolic),
+    /// Strings: their code points.
+    Strings(Operand),
     /// A sequence.
     List(Vec<Operand>),
     /// An optional without a value.
@@ -60,6 +63,19 @@ impl Operand {
         Operand::new(elements.ty().clone(), Origin::Constant(elements))
     }
 
+    /// Strings, of code points `[.., length]`. Rows that do not ask for strings never see them.
+    pub(crate) fn strings(codes: Operand) -> Operand {
+        Operand::new(codes.ty().clone(), Origin::Strings(codes))
+    }
+
+    /// The code points of strings.
+    pub(crate) fn as_strings(&self) -> Option<&Operand> {
+        match &self.0.origin {
+            Origin::Strings(codes) => Some(codes),
+            _ => None,
+        }
+    }
+
     /// A sequence. It has no tensor type: rows that do not ask for sequences never see it.
     pub(crate) fn list(items: Vec<Operand>) -> Operand {
         Operand::new(TensorType::of(Element::Bool, &[]), Origin::List(items))
@@ -78,9 +94,9 @@ impl Operand {
         }
     }
 
-    /// False for sequences and empty optionals.
+    /// False for strings, sequences and empty optionals.
     pub(crate) fn is_tensor(&self) -> bool {
-        !matches!(self.0.origin, Origin::List(_) | Origin::Empty)
+        !matches!(self.0.origin, Origin::Strings(_) | Origin::List(_) | Origin::Empty)
     }
 
     /// True for an optional without a value.
@@ -154,7 +170,7 @@ impl Operand {
                 let values = tensor.ints().into_iter().map(Dim::Known).collect();
                 Symbolic::new(ty.element, &tensor.shape, values)
             }
-            Origin::Value(_) | Origin::List(_) | Origin::Empty => None,
+            Origin::Value(_) | Origin::Strings(_) | Origin::List(_) | Origin::Empty => None,
         }
     }
 

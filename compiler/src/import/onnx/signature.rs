@@ -10,6 +10,7 @@ use super::inputs::import_inputs;
 use super::rows::Form;
 use super::schema::GraphProto;
 use crate::import::Port;
+use crate::strings;
 use std::sync::Arc;
 use tilewright_ir::attribute::{Attribute, Attributes};
 use tilewright_ir::diagnostic::{Diagnostic, Severity};
@@ -104,9 +105,11 @@ fn import_outputs(importer: &mut Importer, graph: &GraphProto) -> Result<(Vec<Po
         });
         match made {
             Ok((operand, made)) => {
-                for (at, value) in made.into_iter().enumerate() {
-                    let name = if operand.is_tensor() { name.clone() } else { format!("{name}.{at}").into() };
-                    outputs.push(Port { name, ty: importer.emit.ty(value).clone(), state: None });
+                let is_one = operand.is_tensor() || operand.as_strings().is_some();
+                let strings = Form::of(&operand).strings();
+                for (at, (value, is_strings)) in made.into_iter().zip(strings).enumerate() {
+                    let name = if is_one { name.clone() } else { format!("{name}.{at}").into() };
+                    outputs.push(Port { name, ty: importer.emit.ty(value).clone(), state: None, is_strings });
                     values.push(value);
                 }
             }
@@ -155,6 +158,9 @@ fn names_of(ports: &[Port]) -> Attribute {
         let mut attributes = Attributes::from([("tw.name".into(), Attribute::str(&port.name))]);
         if let Some(state) = &port.state {
             attributes.insert("tw.state".into(), Attribute::str(state));
+        }
+        if port.is_strings {
+            attributes.insert(strings::ATTRIBUTE.into(), true.into());
         }
         Attribute::Dict(Arc::new(attributes))
     };

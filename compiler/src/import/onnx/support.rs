@@ -193,7 +193,10 @@ pub fn page(record: &Record) -> String {
          types of their inputs and outputs, and the engines of `npu-gen3` that ran their commands (`host` is the CPU). An operator\n\
          that no case has to itself shows those of the smallest case that it is part of; one without any is read, but no case proves\n\
          it. *Limits* are what is refused at import, the node named, and what of its cases ran on the host. Operators that are not\n\
-         listed (of strings and images, mostly) are refused.\n\n\
+         listed (of images, mostly) are refused.\n\n\
+         A tensor of strings is compiled as its code points (i32) along one more axis, as long as `--bind x_characters=N` says for input\n\
+         `x`. Case changes by Unicode's default mapping, as in ONNX's reference: `ß` becomes `SS`, and `Σ` becomes `ς` at the end of a\n\
+         word, where ONNX Runtime maps code points one by one. A string has no U+0000.\n\n\
          ## Suites\n\n\
          | suite | cases | evaluator | npu-gen3 | others |\n|---|---:|---:|---:|---|\n",
     );

@@ -3,11 +3,12 @@
 //! A new operator is one row in `rows/<family>.rs`.
 //!
 //! ```text
-//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .., takes_lists: false, refused: "" }
+//! Row { domain: "", op: "Relu", versions: 1..=28, build: |node| .., takes: Takes::Tensors, refused: "" }
 //! ```
 
 use super::context::NodeContext;
-use super::fault::Outcome;
+use super::emit::WAY_WITHOUT_STRINGS;
+use super::fault::{Fault, Outcome};
 use super::operand::Operand;
 use super::rows;
 use std::ops::RangeInclusive;
@@ -23,6 +24,35 @@ pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// Makes the outputs of a node.
 pub(crate) type Build = fn(&mut NodeContext) -> Outcome<Vec<Operand>>;
 
+/// What the inputs of an operator may be, besides tensors of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Nothing else.
+    Tensors,
+    /// Strings.
+    Strings,
+    /// Whatever there is: strings, sequences, optionals.
+    All,
+}
+
+impl Takes {
+    /// Refuses an input that is something else.
+    pub(crate) fn check(self, at: usize, input: &Operand) -> Outcome<()> {
+        match self {
+            _ if input.is_tensor() => Ok(()),
+            Takes::Strings if input.as_strings().is_some() => Ok(()),
+            Takes::All => Ok(()),
+            Takes::Tensors if input.as_strings().is_some() => Err(Fault::unsupported(
+                format!("input {at} holds strings, which this operator does not take here"),
+                WAY_WITHOUT_STRINGS,
+            )),
+            _ => Err(Fault::model(format!(
+                "input {at} is a sequence or an empty optional, a tensor is needed"
+            ))),
+        }
+    }
+}
+
 /// One operator over a range of versions.
 pub(crate) struct Row {
     /// Its domain; empty for ai.onnx.
@@ -33,13 +63,18 @@ pub(crate) struct Row {
     pub(crate) versions: RangeInclusive<i64>,
     /// Makes it.
     pub(crate) build: Build,
-    /// Whether inputs may be sequences or empty optionals.
-    pub(crate) takes_lists: bool,
+    /// What its inputs may be.
+    pub(crate) takes: Takes,
     /// What of it is refused, for the table of operators; empty when nothing is.
     pub(crate) refused: &'static str,
 }
 
 impl Row {
+    /// Lets inputs be strings.
+    pub(crate) const fn with_strings(self) -> Row {
+        Row { takes: Takes::Strings, ..self }
+    }
+
     /// Says what of the operator is refused.
     pub(crate) const fn refuses(self, refused: &'static str) -> Row {
         Row { refused, ..self }
@@ -48,17 +83,17 @@ impl Row {
 
 /// A standard operator since an opset version.
 pub(crate) const fn since(version: i64, op: &'static str, build: Build) -> Row {
-    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: false, refused: "" }
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes: Takes::Tensors, refused: "" }
 }
 
-/// As [`since`], for an operator whose inputs may be sequences or optionals.
+/// As [`since`], for an operator whose inputs may be sequences, optionals or strings.
 pub(crate) const fn listing(version: i64, op: &'static str, build: Build) -> Row {
-    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes_lists: true, refused: "" }
+    Row { domain: "", op, versions: version..=OPSET_MAX, build, takes: Takes::All, refused: "" }
 }
 
 /// An operator of another domain, in all its versions.
 pub(crate) const fn of(domain: &'static str, op: &'static str, build: Build) -> Row {
-    Row { domain, op, versions: 1..=i64::MAX, build, takes_lists: false, refused: "" }
+    Row { domain, op, versions: 1..=i64::MAX, build, takes: Takes::Tensors, refused: "" }
 }
 
 /// A standard operator of all versions.

@@ -7,7 +7,9 @@
 //! ```
 
 use super::file::ExternalData;
+use super::operand::Operand;
 use super::schema::TensorProto;
+use crate::strings;
 use bytes::Bytes;
 use std::sync::Arc;
 use tilewright_ir::attribute::{Elements, Resource};
@@ -19,6 +21,9 @@ pub(crate) const DENSE_MAX: usize = 64;
 /// The most dimensions that a tensor may have.
 pub(crate) const RANK_MAX: usize = 64;
 
+/// The number of the data type STRING.
+pub(crate) const STRING: i32 = 8;
+
 /// ONNX data type number, ONNX name, our element type (`None`: not supported).
 const TYPES: &[(i32, &str, Option<Element>)] = &[
     (1, "FLOAT", Some(Element::F32)),
@@ -28,7 +33,7 @@ const TYPES: &[(i32, &str, Option<Element>)] = &[
     (5, "INT16", Some(Element::I16)),
     (6, "INT32", Some(Element::I32)),
     (7, "INT64", Some(Element::I64)),
-    (8, "STRING", None),
+    (STRING, "STRING", None),
     (9, "BOOL", Some(Element::Bool)),
     (10, "FLOAT16", Some(Element::F16)),
     (11, "DOUBLE", Some(Element::F64)),
@@ -69,19 +74,25 @@ pub(crate) fn element_of(data_type: i32) -> Result<Element, String> {
 /// Names the dimension or the data type.
 fn type_of(tensor: &TensorProto) -> Result<(TensorType, usize), String> {
     let element = element_of(tensor.data_type.unwrap_or(0))?;
-    if tensor.dims.len() > RANK_MAX {
-        return Err(format!("it has {} dimensions, at most {RANK_MAX} are supported", tensor.dims.len()));
+    let count = count_of(&tensor.dims)?;
+    Ok((TensorType::of(element, &tensor.dims), count))
+}
+
+/// The number of elements of a stored tensor.
+fn count_of(dims: &[i64]) -> Result<usize, String> {
+    if dims.len() > RANK_MAX {
+        return Err(format!("it has {} dimensions, at most {RANK_MAX} are supported", dims.len()));
     }
     let mut count = 1usize;
-    for dim in &tensor.dims {
+    for dim in dims {
         let dim = usize::try_from(*dim).map_err(|_| format!("dimension {dim} is negative"))?;
         // Three bits spare, so that the bit count cannot overflow either.
         count = count
             .checked_mul(dim)
             .filter(|count| *count < usize::MAX >> 8)
-            .ok_or_else(|| format!("shape {:?} is too large", tensor.dims))?;
+            .ok_or_else(|| format!("shape {dims:?} is too large"))?;
     }
-    Ok((TensorType::of(element, &tensor.dims), count))
+    Ok(count)
 }
 
 /// Constant elements of a stored tensor. Raw and external bytes are shared, typed fields are converted.
@@ -109,6 +120,32 @@ pub(crate) fn elements(tensor: &TensorProto, external: &mut ExternalData) -> Res
         return Ok(Elements::Dense(ty, Bytes::copy_from_slice(&bytes)));
     }
     Ok(Elements::Resource(Arc::new(Resource::new(tensor.name.as_deref().unwrap_or_default(), ty, bytes))))
+}
+
+/// A stored tensor as a value, strings too.
+///
+/// # Errors
+/// As [`elements`].
+pub(crate) fn operand(tensor: &TensorProto, external: &mut ExternalData) -> Result<Operand, String> {
+    if tensor.data_type != Some(STRING) {
+        return elements(tensor, external).map(Operand::constant);
+    }
+    let count = count_of(&tensor.dims)?;
+    let texts: Result<Vec<&str>, _> =
+        tensor.string_data.iter().map(|bytes| std::str::from_utf8(bytes)).collect();
+    let texts = texts.map_err(|_| "it holds a string that is not UTF-8".to_string())?;
+    if texts.len() != count || tensor.segment.is_some() || tensor.data_location == Some(EXTERNAL) {
+        return Err(format!("its shape {:?} takes {count} strings, found {}", tensor.dims, texts.len()));
+    }
+    let shape: Vec<usize> = tensor.dims.iter().map(|dim| *dim as usize).collect();
+    let codes = strings::encode(&shape, &texts)?;
+    let elements = if codes.len() > DENSE_MAX {
+        let name = tensor.name.as_deref().unwrap_or_default();
+        Elements::Resource(Arc::new(Resource::new(name, codes.ty(), codes.to_bytes().into())))
+    } else {
+        codes.to_elements()
+    };
+    Ok(Operand::strings(Operand::constant(elements)))
 }
 
 /// `TensorProto.DataLocation.EXTERNAL`.

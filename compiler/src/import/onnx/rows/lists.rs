@@ -44,6 +44,7 @@ const PARTS_MAX: i64 = 65536;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Form {
     Tensor,
+    Strings,
     Empty,
     List(Vec<Form>),
 }
@@ -54,6 +55,7 @@ impl Form {
         match operand.as_list() {
             Some(items) => Form::List(items.iter().map(Form::of).collect()),
             None if operand.is_empty() => Form::Empty,
+            None if operand.as_strings().is_some() => Form::Strings,
             None => Form::Tensor,
         }
     }
@@ -63,13 +65,24 @@ impl Form {
         match operand.as_list() {
             Some(items) => items.iter().flat_map(Form::parts).collect(),
             None if operand.is_empty() => Vec::new(),
-            None => vec![operand.clone()],
+            None => vec![operand.as_strings().unwrap_or(operand).clone()],
+        }
+    }
+
+    /// Whether each of these tensors is code points.
+    pub(crate) fn strings(&self) -> Vec<bool> {
+        match self {
+            Form::Tensor => vec![false],
+            Form::Strings => vec![true],
+            Form::Empty => Vec::new(),
+            Form::List(forms) => forms.iter().flat_map(Form::strings).collect(),
         }
     }
 
     fn take(&self, parts: &mut impl Iterator<Item = Operand>) -> Operand {
         match self {
             Form::Tensor => parts.next().unwrap_or_else(Operand::empty),
+            Form::Strings => parts.next().map_or_else(Operand::empty, Operand::strings),
             Form::Empty => Operand::empty(),
             Form::List(forms) => Operand::list(forms.iter().map(|form| form.take(parts)).collect()),
         }

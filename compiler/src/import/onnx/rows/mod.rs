@@ -30,6 +30,7 @@ mod selection;
 mod sizes;
 mod spectral;
 mod stateful;
+mod strings;
 mod training;
 mod trees;
 
@@ -68,6 +69,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     sizes::ROWS,
     spectral::ROWS,
     stateful::ROWS,
+    strings::ROWS,
     training::ROWS,
     trees::ROWS,
 ];

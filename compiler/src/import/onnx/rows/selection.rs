@@ -26,7 +26,7 @@ pub(super) static ROWS: &[Row] = &[
 const PAIRS_OF_MAX: i64 = 4096;
 
 /// The places of true elements of a vector: `[count]`.
-fn places(node: &mut NodeContext, flags: ValueId) -> Outcome<ValueId> {
+pub(super) fn places(node: &mut NodeContext, flags: ValueId) -> Outcome<ValueId> {
     let output = node.node.output.first().map_or("found", String::as_str);
     let count = node.symbols.open(&format!("{output}_count"));
     let ty = TensorType::new(Element::I64, [count]);

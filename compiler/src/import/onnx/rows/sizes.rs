@@ -15,7 +15,7 @@ use tilewright_ir::tensor::Tensor;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("Constant", constant).refuses("strings; sparse tensors"),
+    standard("Constant", constant).refuses("sparse tensors"),
     since(9, "ConstantOfShape", constant_of_shape),
     since(9, "EyeLike", eye_like),
     since(11, "Range", range).refuses("limits of floats that depend on data"),
@@ -25,8 +25,14 @@ pub(super) static ROWS: &[Row] = &[
 
 fn constant(node: &mut NodeContext) -> Made {
     let dense = |tensor: Tensor| Ok(vec![Operand::constant(tensor.to_elements())]);
-    if let Some(elements) = node.tensor_attribute("value")? {
-        return Ok(vec![Operand::constant(elements)]);
+    if let Some(value) = node.constant_attribute("value")? {
+        return Ok(vec![value]);
+    }
+    if node.has("value_string") {
+        return Ok(vec![strings(&[], &[node.text("value_string", "")?])?]);
+    }
+    if let Some(texts) = node.texts_attribute("value_strings")? {
+        return Ok(vec![strings(&[texts.len()], &texts)?]);
     }
     if node.has("value_int") {
         return dense(Tensor::from_ints(Element::I64, &[], vec![node.int("value_int", 0)?]));
@@ -41,15 +47,16 @@ fn constant(node: &mut NodeContext) -> Made {
         let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
         return dense(Tensor::from_floats(Element::F32, &[values.len()], values));
     }
-    for name in ["value_string", "value_strings", "sparse_value"] {
-        if node.has(name) {
-            return Err(Fault::unsupported(
-                format!("attribute '{name}' is not supported"),
-                "only dense numbers are",
-            ));
-        }
+    if node.has("sparse_value") {
+        return Err(Fault::unsupported("attribute 'sparse_value' is not supported", "give a dense tensor"));
     }
     Err(Fault::model("attribute 'value' is missing"))
+}
+
+/// Strings of a shape as a constant.
+fn strings(shape: &[usize], texts: &[String]) -> Outcome<Operand> {
+    let codes = crate::strings::encode(shape, texts)?;
+    Ok(Operand::strings(Operand::constant(codes.to_elements())))
 }
 
 /// A dimension list as a shape.

@@ -13,6 +13,7 @@ use tilewright_ir::diagnostic::Diagnostics;
 /// ONNX's numbers of element types.
 pub(super) const FLOAT: i32 = 1;
 pub(super) const INT64: i32 = 7;
+pub(super) const STRING: i32 = 8;
 pub(super) const BOOL: i32 = 9;
 
 /// A typed name; dimensions are numbers or expressions.
@@ -56,6 +57,26 @@ pub(super) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(2), i: Some(value), ..AttributeProto::default() }
 }
 
+/// A list of texts as an attribute.
+pub(super) fn texts(name: &str, values: &[&str]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(8),
+        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
+        ..AttributeProto::default()
+    }
+}
+
+/// A text attribute.
+pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(3),
+        s: Some(value.as_bytes().to_vec()),
+        ..AttributeProto::default()
+    }
+}
+
 /// A subgraph attribute.
 pub(super) fn graph(name: &str, graph: GraphProto) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(5), g: Some(graph), ..AttributeProto::default() }
@@ -68,6 +89,17 @@ pub(super) fn ints(name: &str, values: &[i64]) -> TensorProto {
         dims: vec![values.len() as i64],
         data_type: Some(INT64),
         int64_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+/// A stored tensor of strings.
+pub(super) fn words(name: &str, dims: &[i64], values: &[&str]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(STRING),
+        string_data: values.iter().map(|value| value.as_bytes().to_vec().into()).collect(),
         ..TensorProto::default()
     }
 }

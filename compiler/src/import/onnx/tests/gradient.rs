@@ -39,24 +39,6 @@ fn with(op: &str, extra: &[&str], attributes: Vec<AttributeProto>) -> Case {
     case(vec![node(op, &inputs, &["y"], attributes)], &[&[2, 3]])
 }
 
-fn texts(name: &str, values: &[&str]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(8),
-        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
-        ..AttributeProto::default()
-    }
-}
-
-fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(3),
-        s: Some(value.as_bytes().to_vec()),
-        ..AttributeProto::default()
-    }
-}
-
 fn gradient(y: &str, xs: &[&str], inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let mut node = node("Gradient", inputs, outputs, vec![texts("xs", xs), text("y", y)]);
     node.domain = Some(TRAINING.into());

@@ -6,4 +6,5 @@ mod gradient;
 mod mutations;
 mod parity;
 mod semantics;
+mod strings;
 mod sweep;

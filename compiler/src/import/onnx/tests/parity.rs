@@ -28,7 +28,7 @@ fn tensors(folder: &Path, stem: &str) -> Vec<Tensor> {
     (0..)
         .map(|index| folder.join(format!("{stem}_{index}.npy")))
         .take_while(|path| path.exists())
-        .map(|path| npy::read(&path).unwrap())
+        .map(|path| npy::read(&path).unwrap().tensor)
         .collect()
 }
 

@@ -4,7 +4,7 @@
 //! Two sources. For every row, nodes drawn at random: counts, ranks, types and values of inputs, and attributes by the names that the
 //! row itself has asked for. For every recorded case of the repository, one thing changed at a time. Both are the same on every run.
 
-use super::build::{FLOAT, INT64, model, node, value};
+use super::build::{FLOAT, INT64, STRING, model, node, value};
 use crate::import::Options;
 use crate::import::onnx::context::asked;
 use crate::import::onnx::import_bytes;
@@ -26,8 +26,9 @@ use tilewright_ir::types::TensorType;
 const ROUNDS: u64 = 400;
 /// Modules with a larger tensor are not evaluated.
 const ELEMENTS_MAX: i64 = 1 << 16;
-/// ONNX's numbers of the element types that nodes are fed with: f32, u8, i8, u16, i16, i32, i64, bool, f16, f64, bf16, u4, i4.
-const TYPES: &[i32] = &[1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 16, 21, 22];
+/// ONNX's numbers of the element types that nodes are fed with: f32, u8, i8, u16, i16, i32, i64, string, bool, f16, f64, bf16, u4,
+/// i4.
+const TYPES: &[i32] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 21, 22];
 /// Values for anything that counts or indexes.
 const NUMBERS: &[i64] = &[0, 1, 2, 3, 4, 7, -1, -2, -5, 1000, -1000, i64::MAX, i64::MIN, 1 << 31];
 
@@ -108,6 +109,9 @@ fn stored(name: &str, draw: &mut Draw) -> TensorProto {
     if draw.one_in(3) {
         tensor.data_type = Some(FLOAT);
         tensor.float_data = (0..count).map(|_| draw.of(&[0.0, 1.0, -2.0, 3.5, f32::NAN])).collect();
+    } else if draw.one_in(6) {
+        tensor.data_type = Some(STRING);
+        tensor.string_data = (0..count).map(|_| draw.of(&["", "a", "be", "日本"]).into()).collect();
     } else {
         tensor.data_type = Some(INT64);
         tensor.int64_data = (0..count).map(|_| draw.of(NUMBERS)).collect();

@@ -1,0 +1,172 @@
+//! What the import makes of strings, run in the evaluator and held against the standard library.
+
+use super::build::*;
+use crate::import::onnx::import_bytes;
+use crate::import::onnx::schema::{AttributeProto, ModelProto, NodeProto, TensorProto};
+use crate::import::{Imported, Options};
+use crate::signature::Signature;
+use crate::strings::{decode, encode, shortened};
+use prost::Message;
+use tilewright_ir::evaluate;
+use tilewright_ir::tensor::Tensor;
+
+/// Letters that are mapped in all the ways there are, and signs that stand within words.
+const LETTERS: &[char] = &[
+    'a',
+    'Z',
+    ' ',
+    '.',
+    '\'',
+    'ß',
+    'Σ',
+    'σ',
+    'ς',
+    'İ',
+    'ı',
+    'ǅ',
+    'ΐ',
+    'ﬃ',
+    'É',
+    'Ж',
+    '日',
+    '𐐀',
+    '🦀',
+    '\u{301}',
+    '\u{ad}',
+    '\u{e0100}',
+    'ʰ',
+    '\u{10ffff}',
+    'ᾳ',
+    'Ⅷ',
+    'ⓐ',
+];
+
+fn run(imported: &Imported, inputs: &[Tensor]) -> Vec<Tensor> {
+    let signature = Signature::of(&imported.module, imported.module.functions()[0]);
+    shortened(&signature.outputs, evaluate::run(&imported.module, "main", inputs).unwrap())
+}
+
+fn one_node(node: NodeProto, dims: &[&str], stored: Vec<TensorProto>) -> ModelProto {
+    let inputs = vec![value("x", STRING, dims)];
+    let mut model = model(vec![node], inputs, &["y"], stored);
+    model.opset_import[0].version = Some(20);
+    model
+}
+
+fn normalizer(dims: &[&str], attributes: Vec<AttributeProto>) -> ModelProto {
+    one_node(node("StringNormalizer", &["x"], &["y"], attributes), dims, vec![])
+}
+
+/// Some thousand strings, all pairs and triples of the letters among them.
+fn many() -> Vec<String> {
+    let mut all = vec![String::new()];
+    for a in LETTERS {
+        for b in LETTERS {
+            all.push([*a, *b].iter().collect());
+            for c in ['Σ', 'a', '.', '\u{301}'] {
+                all.push(['a', *a, c, *b].iter().collect());
+                all.push([c, *a, 'Σ', *b, c].iter().collect());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn case_changes_as_in_the_standard_library() {
+    let all = many();
+    let x = encode(&[all.len()], &all).unwrap();
+    for (action, change) in [("LOWER", str::to_lowercase as fn(&str) -> String), ("UPPER", str::to_uppercase)]
+    {
+        let imported = import(&normalizer(&["n"], vec![text("case_change_action", action)])).unwrap();
+        let y = decode(&run(&imported, std::slice::from_ref(&x))[0]);
+        for (text, found) in all.iter().zip(&y) {
+            assert_eq!(*found, change(text), "{action} {text:?}");
+        }
+        assert_eq!(y.len(), all.len());
+    }
+}
+
+#[test]
+fn stop_words_are_taken_out() {
+    let words = ["Monday", "", "MONDAY", "monda", "mondays", "STRASSE", "Straße", "day"];
+    let stop = || texts("stopwords", &["monday", "straße", "a word that is longer than all of the others"]);
+    let sensitive = || int("is_case_sensitive", 1);
+    let upper = || text("case_change_action", "UPPER");
+    for (attributes, kept) in [
+        (vec![stop()], &["", "monda", "mondays", "STRASSE", "day"][..]),
+        (vec![stop(), upper()], &["", "MONDA", "MONDAYS", "DAY"]),
+        (vec![stop(), sensitive()], &words),
+        (
+            vec![stop(), sensitive(), upper()],
+            &["MONDAY", "", "MONDAY", "MONDA", "MONDAYS", "STRASSE", "STRASSE", "DAY"],
+        ),
+        (
+            vec![texts("stopwords", &["", "day"])],
+            &["Monday", "MONDAY", "monda", "mondays", "STRASSE", "Straße"],
+        ),
+        (vec![texts("stopwords", &[])], &words),
+    ] {
+        for (dims, shape) in [(&["n"][..], &[words.len()][..]), (&["one", "n"], &[1, words.len()])] {
+            let imported = import(&normalizer(dims, attributes.clone())).unwrap();
+            let y = &run(&imported, &[encode(shape, &words).unwrap()])[0];
+            assert_eq!(decode(y), kept, "{attributes:?}");
+            assert_eq!(y.shape[..y.rank() - 1], [&shape[..shape.len() - 1], &[kept.len()]].concat());
+        }
+    }
+}
+
+#[test]
+fn nothing_kept_is_one_empty_string() {
+    for (dims, shape) in [(&["n"][..], &[2usize][..]), (&["1", "n"], &[1, 2])] {
+        let imported = import(&normalizer(dims, vec![texts("stopwords", &["a", "b"])])).unwrap();
+        let y = &run(&imported, &[encode(shape, &["B", "a"]).unwrap()])[0];
+        assert_eq!((decode(y), y.rank()), (vec![String::new()], shape.len() + 1));
+    }
+}
+
+#[test]
+fn inputs_and_outputs_say_that_they_are_strings() {
+    let imported = import(&normalizer(&["n"], vec![])).unwrap();
+    let signature = Signature::of(&imported.module, imported.module.functions()[0]);
+    assert!(signature.inputs[0].is_strings && signature.outputs[0].is_strings);
+    assert_eq!(signature.inputs[0].type_text(), "strings [n], up to x_characters characters");
+    assert!(imported.outputs[0].is_strings);
+}
+
+#[test]
+fn a_string_input_can_be_frozen() {
+    let model = normalizer(&["n"], vec![texts("stopwords", &["a"])]).encode_to_vec();
+    let with = |tensor: Tensor| {
+        let options = Options { frozen: [("x".into(), tensor)].into_iter().collect(), ..Options::default() };
+        import_bytes(model.clone().into(), &options)
+    };
+    let imported = with(encode(&[1, 2], &["A", "b"]).unwrap()).unwrap();
+    assert_eq!(decode(&run(&imported, &[])[0]), ["b"]);
+    let problems = with(Tensor::splat(tilewright_ir::element::Element::F32, &[2], 1.0)).unwrap_err();
+    assert!(problems[0].to_string().contains("holds no strings"), "{}", problems[0]);
+}
+
+#[test]
+fn what_is_not_taken_is_named() {
+    let relu = one_node(node("Relu", &["x"], &["y"], vec![]), &["n"], vec![]);
+    let said = report(&relu);
+    assert!(said.contains("Relu_y") && said.contains("input 0 holds strings"), "{said}");
+    let turkish = report(&normalizer(&["n"], vec![text("locale", "tr_TR.UTF-8")]));
+    assert!(turkish.contains("'locale' = 'tr_TR.UTF-8'"), "{turkish}");
+    let stored = |tensor: TensorProto| {
+        report(&one_node(node("Identity", &["w"], &["y"], vec![]), &["n"], vec![tensor]))
+    };
+    assert!(stored(words("w", &[2], &["a\0b", "c"])).contains("no character of a string"));
+    assert!(stored(words("w", &[3], &["a", "c"])).contains("takes 3 strings, found 2"));
+    let mut broken = words("w", &[1], &["a"]);
+    broken.string_data[0] = vec![0xff].into();
+    assert!(stored(broken).contains("not UTF-8"));
+    let text = model(
+        vec![node("StringNormalizer", &["x"], &["y"], vec![])],
+        vec![value("x", FLOAT, &["n"])],
+        &["y"],
+        vec![],
+    );
+    assert!(report(&text).contains("input 0 must be strings"));
+}
