@@ -13,12 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tilewright::cases;
 use tilewright::driver::CompileOptions;
-use tilewright::execute::{On, execute};
+use tilewright::execute::{On, bind, execute};
 use tilewright::import::onnx::support::{Evidence, Record, Shown};
 use tilewright::loaded::Loaded;
 use tilewright::metrics::compare;
 use tilewright::model::Source;
 use tilewright::session::Session;
+use tilewright::signature::Signature;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::element::Element;
 use tilewright_ir::tensor::Tensor;
@@ -43,10 +44,14 @@ fn found_on(
     seen: &mut Shown,
 ) -> Result<Vec<Tensor>, Diagnostics> {
     let source = Source::Onnx(case.model.clone());
-    let options = CompileOptions { target: TARGET.into(), ..CompileOptions::default() };
+    let mut options = CompileOptions { target: TARGET.into(), ..CompileOptions::default() };
     if machine == Machine::Evaluator {
         return execute(session, &source, &case.inputs, &On::Reference(&options));
     }
+    let imported = session.import_with(&source, &options.import_options())?;
+    let signature = Signature::of(&imported.module, imported.module.functions()[0]);
+    let bindings = bind(&signature.inputs, &case.inputs)?;
+    options.bindings.extend(bindings.iter().map(|(name, value)| (name.to_string(), *value)));
     let compilation = session.compile(&source, &options)?;
     for report in &compilation.programs {
         seen.engines.extend(engines_of(report));

@@ -99,7 +99,7 @@ pub(super) fn words(name: &str, dims: &[i64], values: &[&str]) -> TensorProto {
         name: Some(name.into()),
         dims: dims.to_vec(),
         data_type: Some(STRING),
-        string_data: values.iter().map(|value| value.as_bytes().to_vec().into()).collect(),
+        string_data: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
         ..TensorProto::default()
     }
 }

@@ -160,7 +160,7 @@ fn what_is_not_taken_is_named() {
     assert!(stored(words("w", &[2], &["a\0b", "c"])).contains("no character of a string"));
     assert!(stored(words("w", &[3], &["a", "c"])).contains("takes 3 strings, found 2"));
     let mut broken = words("w", &[1], &["a"]);
-    broken.string_data[0] = vec![0xff].into();
+    broken.string_data[0] = vec![0xff];
     assert!(stored(broken).contains("not UTF-8"));
     let text = model(
         vec![node("StringNormalizer", &["x"], &["y"], vec![])],
