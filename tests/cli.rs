@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the real program in its own process, its exit codes, its streams, and the files it leaves.
 
 mod cli_cache;
+mod cli_deploy;
 mod cli_machine;
 mod cli_memory;
 mod cli_quantize;
@@ -11,11 +12,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 19] = [
     "import",
     "opt",
     "quantize",
     "compile",
+    "deploy",
+    "keygen",
+    "sign",
     "run",
     "generate",
     "parity",

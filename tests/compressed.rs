@@ -17,7 +17,7 @@ use tilewright_runtime::disassemble::{Options, disassemble};
 fn quantized(preset: &str) -> CompileOptions {
     CompileOptions {
         target: "npu-gen3".into(),
-        plan: PlanOptions { chunk_lengths: vec![16], context_window: Some(32) },
+        plan: PlanOptions { chunk_lengths: vec![16], context_window: Some(32), ..PlanOptions::default() },
         quantize: Some(QuantizeOptions { preset: preset.into(), ..QuantizeOptions::default() }),
         ..CompileOptions::default()
     }

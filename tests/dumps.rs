@@ -125,7 +125,7 @@ fn dumps(
 }
 
 fn npu(bindings: BTreeMap<String, i64>) -> CompileOptions {
-    let plan = PlanOptions { chunk_lengths: vec![1, 8], context_window: Some(128) };
+    let plan = PlanOptions { chunk_lengths: vec![1, 8], context_window: Some(128), ..PlanOptions::default() };
     CompileOptions { target: "npu-gen3".into(), bindings, plan, ..CompileOptions::default() }
 }
 

@@ -63,7 +63,11 @@ fn list(problems: &[Diagnostic]) -> String {
 fn npu(window: usize, chunk_lengths: &[usize]) -> CompileOptions {
     CompileOptions {
         target: TARGET.into(),
-        plan: PlanOptions { chunk_lengths: chunk_lengths.to_vec(), context_window: Some(window) },
+        plan: PlanOptions {
+            chunk_lengths: chunk_lengths.to_vec(),
+            context_window: Some(window),
+            ..PlanOptions::default()
+        },
         ..CompileOptions::default()
     }
 }

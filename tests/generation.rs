@@ -57,7 +57,8 @@ fn compiled(session: &Session, path: &Path, options: CompileOptions) -> Artifact
 
 /// A story model with programs of these chunk lengths; of the usual ones when there are none.
 fn story(session: &Session, name: &str, chunk_lengths: &[usize]) -> ArtifactModel {
-    let plan = PlanOptions { chunk_lengths: chunk_lengths.to_vec(), context_window: None };
+    let plan =
+        PlanOptions { chunk_lengths: chunk_lengths.to_vec(), context_window: None, ..PlanOptions::default() };
     let options = CompileOptions { plan, ..CompileOptions::default() };
     compiled(session, &tests_folder().join("models").join(name), options)
 }

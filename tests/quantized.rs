@@ -32,7 +32,7 @@ const TARGET: &str = "npu-gen3";
 fn quantized(preset: &str, overrides: &[&str]) -> CompileOptions {
     CompileOptions {
         target: TARGET.into(),
-        plan: PlanOptions { chunk_lengths: vec![16], context_window: Some(32) },
+        plan: PlanOptions { chunk_lengths: vec![16], context_window: Some(32), ..PlanOptions::default() },
         quantize: Some(QuantizeOptions {
             preset: preset.into(),
             overrides: overrides.iter().map(ToString::to_string).collect(),

@@ -22,6 +22,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::module::Module;
 use tilewright_ir::print::{PrintOptions, print};
@@ -94,6 +95,8 @@ pub struct CompileOptions {
     pub rule_files: Vec<PathBuf>,
     /// What becomes of activations where the model's nodes permit int8.
     pub activations: import::Activations,
+    /// The float type in which products are computed; the one of the model, or what the machine has, when none is given.
+    pub float: Option<Element>,
     /// What becomes of float weights; they stay when none is given.
     pub quantize: Option<QuantizeOptions>,
     /// Keep a report of the rules that fired.
@@ -109,6 +112,25 @@ pub struct CompileOptions {
 }
 
 impl CompileOptions {
+    /// The target's machine, as these options change it.
+    ///
+    /// # Errors
+    /// When it does not multiply the float type that is asked for.
+    pub fn machine(&self, target: &Target) -> Result<Machine, Diagnostic> {
+        let mut machine = target.machine();
+        machine.sram_bytes = self.sram_bytes.unwrap_or(machine.sram_bytes);
+        let Some(float) = self.float else { return Ok(machine) };
+        machine.with_float(float).map_err(|floats| {
+            let what = format!("the matrix engine of {} does not multiply {float}", target.name);
+            let names: Vec<&str> = floats.iter().map(|element| element.text()).collect();
+            let help = match names.as_slice() {
+                [] => "it multiplies no floats: choose a precision of integers".to_owned(),
+                names => format!("of floats it multiplies {}", names.join(", ")),
+            };
+            Diagnostic::error(Location::Unknown, what).with_help(help)
+        })
+    }
+
     /// What of it is said about the import.
     pub fn import_options(&self) -> import::Options {
         import::Options {
@@ -200,6 +222,7 @@ impl Session {
     fn compile_here(&self, source: &Source, options: &CompileOptions) -> Result<Compilation, Diagnostics> {
         let one = |problem: Diagnostic| vec![problem];
         let target = self.target(&options.target).map_err(one)?;
+        let machine = options.machine(target).map_err(one)?;
         let mut phases = Vec::new();
         let start = Instant::now();
         let mut imported = self.import_with(source, &options.import_options())?;
@@ -231,7 +254,7 @@ impl Session {
         if let Some(wanted) = &options.quantize {
             let start = Instant::now();
             let mut context = self.pass_context(&options.rule_files).map_err(one)?;
-            context.machine = target.machine();
+            context.machine = machine.clone();
             match quantize(&mut module, wanted, source, &self.passes, &mut context) {
                 Ok(weights) => compilation.weights = weights,
                 Err(mut problems) => faults.append(&mut problems),
@@ -245,7 +268,8 @@ impl Session {
         let mut plan_options = options.plan.clone();
         plan_options.context_window = plan_options.context_window.or_else(|| model_window(source));
         let plans = plan(&compilation.signature, &plan_options)?;
-        let native = || KvCache::native(&target.machine()).and_then(|format| format.plan(&plans).ok());
+        let window = plans.iter().filter_map(ProgramPlan::context_window).max();
+        let native = || KvCache::native(&machine).and_then(|format| format.plan(&plans).ok());
         let cache =
             options.kv_cache.map(|format| format.plan(&plans)).transpose().map_err(one)?.or_else(native);
         let contexts: Vec<PassContext> = plans
@@ -257,7 +281,10 @@ impl Session {
         let optimized: Vec<Result<Optimized, Diagnostics>> = plans
             .into_par_iter()
             .zip(contexts)
-            .map(|(plan, context)| self.optimize(&module, (plan, cache), context, target, options))
+            .map(|(plan, mut context)| {
+                context.machine = machine.clone();
+                self.optimize(&module, (plan, cache), context, options)
+            })
             .collect();
         compilation.phases.push(("optimize", start.elapsed()));
         let start = Instant::now();
@@ -265,13 +292,8 @@ impl Session {
             self.lower(optimized?, target, options, &mut compilation)?;
         }
         compilation.phases.push(("lower", start.elapsed()));
-        let window =
-            compilation.programs.iter().filter_map(|report| report.program.as_ref()).flat_map(|program| {
-                let bound = program.registers.iter().filter(|register| register.is_bound);
-                bound.map(move |register| register.maximum + i64::from(program.chunk_length))
-            });
-        if let Some(window) = window.max() {
-            compilation.metadata.insert("context_window".into(), window.to_string());
+        if let Some(window) = window {
+            compilation.describe("context_window", &window.to_string());
         }
         compilation.metadata.extend(strings::metadata(&compilation.signature));
         Ok(compilation)
@@ -306,7 +328,7 @@ impl Session {
                 let bytes = crate::output::read(Path::new("-")).map_err(|problem| vec![problem])?;
                 import::onnx::import_bytes(bytes.into(), options)
             }
-            Source::Artifact(path) => Err(vec![
+            Source::Artifact(path) | Source::Deployment(path) => Err(vec![
                 Diagnostic::error(Location::Unknown, format!("'{}' is compiled already", path.display()))
                     .with_help("give the ONNX model it was made from"),
             ]),
@@ -318,16 +340,11 @@ impl Session {
         imported: &Module,
         (plan, cache): (ProgramPlan, Option<CachePlan>),
         mut context: PassContext,
-        target: &'static Target,
         options: &CompileOptions,
     ) -> Result<Optimized, Diagnostics> {
         let mut module = imported.clone();
         let root = module.root();
         tilewright_ir::symbols::substitute(&mut module, root, &plan.substitution);
-        context.machine = target.machine();
-        if let Some(bytes) = options.sram_bytes {
-            context.machine.sram_bytes = bytes;
-        }
         let mut dumps = Vec::new();
         let wants_text = |level: Level| options.dump_folder.is_some() || options.compile_to == level;
         for (level, (_, pipeline)) in CORE_LEVELS.into_iter().zip(PIPELINES) {
@@ -388,7 +405,7 @@ impl Session {
             let lower_options = lower::Options {
                 name: plan.name.clone(),
                 chunk_length: plan.chunk_length as u32,
-                context_window: plan.maxima.values().max().map(|maximum| maximum + plan.chunk_length as i64),
+                context_window: plan.context_window(),
                 symbols: plan
                     .maxima
                     .iter()
@@ -431,6 +448,16 @@ impl Session {
 }
 
 impl Compilation {
+    /// Says something of the artifact in its metadata.
+    pub fn describe(&mut self, key: &str, value: &str) {
+        self.metadata.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Whether a program's state grows with the context.
+    pub fn has_context(&self) -> bool {
+        self.metadata.contains_key("context_window")
+    }
+
     /// Writes the artifact; weights are streamed tensor by tensor. Gives its size in bytes.
     ///
     /// # Errors
@@ -498,7 +525,7 @@ impl Compilation {
 }
 
 /// What made an artifact, as its header says.
-const TOOL: &str = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("tilewright ", env!("CARGO_PKG_VERSION"));
 
 fn cannot_write(path: &Path, error: &ArtifactError) -> Diagnostic {
     Diagnostic::error(Location::Unknown, format!("cannot write artifact '{}': {error}", path.display()))

@@ -34,7 +34,13 @@ pub struct CachePlan {
 }
 
 impl KvCache {
-    fn name(self) -> &'static str {
+    /// The format of that name.
+    pub fn find(name: &str) -> Option<KvCache> {
+        <KvCache as clap::ValueEnum>::value_variants().iter().copied().find(|format| format.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
         ["f32", "f16", "kv8", "kv4"][self as usize]
     }
 

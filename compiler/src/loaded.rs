@@ -13,8 +13,12 @@ use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::tensor::Tensor;
 use tilewright_ir::types::TensorType;
-use tilewright_runtime::artifact::{Artifact, LoadOptions, Verify};
+use tilewright_runtime::artifact::trust::{SecurityLevel, TrustedKey};
+use tilewright_runtime::artifact::{Artifact, Load, LoadOptions, Verify};
+use tilewright_runtime::deployment::{Deployment, INDEX_FILE};
+use tilewright_runtime::hardware::System;
 use tilewright_runtime::interpreter::TransferMode;
+use tilewright_runtime::protect;
 use tilewright_runtime::session::{Options, Session, SessionError};
 use tilewright_runtime::stream::Program;
 use tilewright_targets::emit::runtime_element;
@@ -38,28 +42,58 @@ pub struct Opening {
     pub weights: Option<PathBuf>,
     /// Run once before anything is asked.
     pub prewarm: bool,
+    /// Only what one of these keys has signed is opened, with all hashes compared; where there are none, nothing that asks for it.
+    pub trusted: Vec<TrustedKey>,
+    /// The artifact must have this [`Artifact::identity`].
+    pub identity: Option<[u8; 32]>,
 }
 
 impl Default for Opening {
     fn default() -> Opening {
         let load = LoadOptions::default();
-        Opening { load, verify: Verify::ExceptConstants, weights: None, prewarm: false }
+        let (weights, trusted, identity) = Default::default();
+        Opening { load, verify: Verify::ExceptConstants, weights, prewarm: false, trusted, identity }
     }
 }
 
-/// Opens an artifact file, and binds it to its weights when it has none of its own.
+/// Opens an artifact file, and binds it to its weights when it has none of its own. One that asks for security level high, and one of which
+/// a signature is asked, is verified with all its hashes; the former in memory of its own, which nobody can change after that.
 ///
 /// # Errors
-/// Says which of the two files is wrong, and what is.
+/// Says which of the two files is wrong, and what is; that it is not trusted, and why.
 pub fn open_artifact(path: &Path, opening: &Opening) -> Result<Artifact, Diagnostic> {
-    let problem = |what: String, help: &str| Diagnostic::error(Location::Unknown, what).with_help(help);
-    let open = |path: &Path| Artifact::open_with(path, opening.verify, &opening.load);
-    let artifact = open(path).map_err(|error| {
-        problem(
-            format!("cannot use artifact '{}': {error}", path.display()),
-            "make it again with `tilewright compile MODEL -o OUT.npu`",
-        )
-    })?;
+    let open = |opening: &Opening| {
+        Artifact::open_with(path, opening.verify, &opening.load).map_err(|error| {
+            let what = format!("cannot use artifact '{}': {error}", path.display());
+            problem(what, "make it again with `tilewright compile MODEL -o OUT.npu`")
+        })
+    };
+    let artifact = open(opening)?;
+    let level = artifact.security_level().map_err(|error| distrust(path, &error.to_string()))?;
+    if level == SecurityLevel::Standard && opening.trusted.is_empty() {
+        check_identity(path, &artifact, opening)?;
+        return bind(path, artifact, opening);
+    }
+    let mut opening = Opening { verify: Verify::All, ..opening.clone() };
+    if level == SecurityLevel::High {
+        opening.load = LoadOptions { load: Load::Read, prefault: false };
+        let failed = |error| distrust(path, &format!("core dumps cannot be forbidden: {error}"));
+        protect::no_core_dumps().map_err(failed)?;
+    }
+    drop(artifact);
+    let artifact = open(&opening)?;
+    if artifact.security_level().ok() != Some(level) {
+        return Err(distrust(path, "it changes while it is opened"));
+    }
+    check_identity(path, &artifact, &opening)?;
+    if opening.trusted.is_empty() {
+        return Err(distrust(path, "it asks for security level high, and no key is trusted"));
+    }
+    artifact.verify_signature(path, &opening.trusted).map_err(|error| distrust(path, &error.to_string()))?;
+    bind(path, artifact, &opening)
+}
+
+fn bind(path: &Path, artifact: Artifact, opening: &Opening) -> Result<Artifact, Diagnostic> {
     if !artifact.needs_weights() {
         return match &opening.weights {
             None => Ok(artifact),
@@ -71,8 +105,14 @@ pub fn open_artifact(path: &Path, opening: &Opening) -> Result<Artifact, Diagnos
     }
     let beside = path.parent().unwrap_or(Path::new("")).join(artifact.weights_file().unwrap_or_default());
     let weights = opening.weights.as_ref().unwrap_or(&beside);
-    let bound = open(weights).and_then(|weights| artifact.bind(Arc::new(weights)));
-    bound.map_err(|error| {
+    // What the file of weights says of itself is not looked at: each tensor is compared with the hash that the artifact has of it.
+    let opened = Artifact::open_with(weights, Verify::ExceptConstants, &opening.load);
+    let bound = opened.and_then(|weights| artifact.bind(Arc::new(weights)));
+    let proved = bound.and_then(|artifact| match opening.verify {
+        Verify::All => artifact.verify_weights().map(|()| artifact),
+        Verify::ExceptConstants => Ok(artifact),
+    });
+    proved.map_err(|error| {
         problem(
             format!("cannot bind '{}' to weights '{}': {error}", path.display(), weights.display()),
             "give the file that `compile --strip-weights` wrote or added to, with --weights FILE",
@@ -80,8 +120,67 @@ pub fn open_artifact(path: &Path, opening: &Opening) -> Result<Artifact, Diagnos
     })
 }
 
+fn check_identity(path: &Path, artifact: &Artifact, opening: &Opening) -> Result<(), Diagnostic> {
+    match opening.identity {
+        Some(identity) if identity != artifact.identity() => {
+            Err(distrust(path, "it is not the one that the deployment's index names"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn problem(what: String, help: &str) -> Diagnostic {
+    Diagnostic::error(Location::Unknown, what).with_help(help)
+}
+
+fn distrust(path: &Path, why: &str) -> Diagnostic {
+    let help = "give --public-key KEY.pub of the key that `tilewright deploy` or `tilewright sign` was given";
+    problem(format!("'{}' is not trusted: {why}", path.display()), help)
+}
+
 fn fault(error: &SessionError) -> Diagnostics {
     vec![Diagnostic::error(Location::Unknown, error.to_string())]
+}
+
+/// Locks what a model is kept in, where it asks for that.
+fn lock(artifact: &Artifact) -> Result<(), Diagnostic> {
+    if artifact.security_level().ok() != Some(SecurityLevel::High) {
+        return Ok(());
+    }
+    protect::lock_memory().map_err(|error| {
+        problem(
+            format!("security level high: memory cannot be locked: {error}"),
+            "raise the limit of locked memory (`ulimit -l unlimited`, or LimitMEMLOCK= of its service)",
+        )
+    })
+}
+
+/// The artifact of a deployment that was chosen.
+pub struct Chosen {
+    /// Its file.
+    pub artifact: PathBuf,
+    /// Its identity, as the index has it.
+    pub identity: [u8; 32],
+    /// Why it was chosen and others were not, a line each.
+    pub reasons: Vec<String>,
+}
+
+/// Chooses of a deployment's folder the artifact for a system.
+///
+/// # Errors
+/// When the index is damaged or not trusted, or has nothing for hardware that is assumed.
+pub fn choose(folder: &Path, opening: &Opening, system: &System) -> Result<Chosen, Diagnostic> {
+    let path = folder.join(INDEX_FILE);
+    let opening = Opening { weights: None, identity: None, ..opening.clone() };
+    let index = open_artifact(&path, &opening)?;
+    let deployment = Deployment::of(&index).map_err(|error| {
+        problem(format!("'{}': {error}", path.display()), "make it again with `tilewright deploy`")
+    })?;
+    let choice = deployment.choose(system).map_err(|why| {
+        problem(format!("'{}': {why}", folder.display()), "leave --assume-hardware out to have it detected")
+    })?;
+    let target = &deployment.targets[choice.target];
+    Ok(Chosen { artifact: folder.join(&target.artifact), identity: target.identity, reasons: choice.reasons })
 }
 
 impl Loaded {
@@ -101,6 +200,7 @@ impl Loaded {
     pub fn open_with(path: &Path, opening: &Opening) -> Result<Loaded, Diagnostics> {
         let artifact = Arc::new(open_artifact(path, opening).map_err(|problem| vec![problem])?);
         let session = Session::new(artifact.clone(), Options::default()).map_err(|error| fault(&error))?;
+        lock(&artifact).map_err(|problem| vec![problem])?;
         let mut loaded = Loaded { session, artifact: Some(artifact) };
         if opening.prewarm {
             loaded.prewarm();

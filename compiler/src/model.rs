@@ -1,9 +1,10 @@
-//! What the user calls MODEL: an ONNX file, a folder with one, an artifact, or standard input; and the files beside it.
+//! What the user calls MODEL: an ONNX file, a folder with one, an artifact, a deployment, or standard input; and the files beside it.
 
 use std::path::{Path, PathBuf};
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::location::Location;
 use tilewright_runtime::artifact::MAGIC;
+use tilewright_runtime::deployment::INDEX_FILE;
 
 /// Files beside a model that travel inside the artifact, so that one file is enough to write text.
 pub const COMPANIONS: &[&str] = &[
@@ -22,12 +23,15 @@ pub enum Source {
     Onnx(PathBuf),
     /// A compiled artifact.
     Artifact(PathBuf),
+    /// A folder with artifacts for several NPUs, and their index.
+    Deployment(PathBuf),
     /// ONNX bytes on standard input.
     StandardInput,
 }
 
 impl Source {
-    /// Finds out what a path is. A folder is searched for `model.onnx`, else for a single `.onnx` file.
+    /// Finds out what a path is. A folder is searched for a deployment's index, then for `model.onnx`, else for a single
+    /// `.onnx` file.
     ///
     /// # Errors
     /// Says what was looked for and what is there.
@@ -59,6 +63,7 @@ impl Source {
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Source::Onnx(path) | Source::Artifact(path) => path.parent(),
+            Source::Deployment(folder) => Some(folder),
             Source::StandardInput => None,
         }
     }
@@ -79,6 +84,9 @@ impl Source {
 }
 
 fn folder(path: &Path) -> Result<Source, Diagnostic> {
+    if path.join(INDEX_FILE).is_file() {
+        return Ok(Source::Deployment(path.to_path_buf()));
+    }
     let model = path.join("model.onnx");
     if model.is_file() {
         return Ok(Source::Onnx(model));

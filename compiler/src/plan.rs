@@ -1,7 +1,8 @@
 //! Which programs an artifact gets, and what each one's symbols stand for.
 //!
 //! A language model (an input `input_ids` and states) gets one program per chunk length: the chunk is bound, the past stays a
-//! register whose maximum is the context window. Any other model gets one program in which every symbol is bound.
+//! register whose maximum is the context window. Any other model gets one program in which every symbol is bound, but for the batch when a
+//! largest one is given: then a run takes any up to it.
 //!
 //! ```text
 //! input_ids: [batch, seq], attention_mask: [batch, total], past_key_values.0.key: [batch, 2, past, 16]
@@ -36,6 +37,14 @@ pub struct ProgramPlan {
     pub maxima: BTreeMap<Arc<str>, i64>,
 }
 
+impl ProgramPlan {
+    /// Tokens that the program's state holds at most; `None` where no state grows.
+    pub fn context_window(&self) -> Option<i64> {
+        let longest = self.maxima.values().max().filter(|_| self.chunk_length > 0);
+        longest.map(|maximum| maximum + self.chunk_length as i64)
+    }
+}
+
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
@@ -43,6 +52,8 @@ pub struct PlanOptions {
     pub chunk_lengths: Vec<usize>,
     /// Context window.
     pub context_window: Option<usize>,
+    /// Samples that one run takes at most; where it is none, a batch must be bound.
+    pub batch_size: Option<usize>,
 }
 
 /// Decides the programs of a model from the types of its inputs and outputs.
@@ -52,7 +63,7 @@ pub struct PlanOptions {
 pub fn plan(signature: &Signature, options: &PlanOptions) -> Result<Vec<ProgramPlan>, Diagnostics> {
     match language_model(signature) {
         Some(model) => plan_chunks(signature, &model, options),
-        None => plan_single(signature),
+        None => plan_single(signature, options.batch_size),
     }
 }
 
@@ -107,6 +118,12 @@ fn plan_chunks(
             );
         }
     }
+    if let (Some(batch @ 2..), Some(_)) = (options.batch_size, &model.batch) {
+        fault(
+            format!("a batch of {batch}: the programs of a language model take one sequence"),
+            "a batch size of 1; several sequences are several sessions on one artifact",
+        );
+    }
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -140,14 +157,33 @@ fn chunk_plan(signature: &Signature, model: &LanguageModel, chunk: usize, window
     ProgramPlan { name: format!("chunk_{chunk}"), chunk_length: chunk, substitution, maxima }
 }
 
-fn plan_single(signature: &Signature) -> Result<Vec<ProgramPlan>, Diagnostics> {
+/// The symbol with which all inputs that are not fixed in it begin: the batch.
+fn batch_symbol(signature: &Signature) -> Option<Arc<str>> {
+    let mut leading = signature.inputs.iter().filter_map(|input| input.ty.shape.first()?.as_symbol());
+    let first = leading.next()?;
+    leading.all(|other| other == first).then(|| first.clone())
+}
+
+fn plan_single(signature: &Signature, batch_size: Option<usize>) -> Result<Vec<ProgramPlan>, Diagnostics> {
     let mut open = BTreeSet::new();
     for input in &signature.inputs {
         symbols::collect_type(&input.ty.clone().into(), &mut open);
     }
+    let mut maxima = BTreeMap::new();
+    match (batch_symbol(signature), batch_size) {
+        (Some(symbol), Some(size)) => {
+            open.remove(&symbol);
+            maxima.insert(symbol, size as i64);
+        }
+        (None, Some(size @ 2..)) => {
+            let what = format!("a batch of {size}: no dimension is the batch of all inputs");
+            let help = "export the model with a symbolic first dimension, or use a batch size of 1";
+            return Err(vec![Diagnostic::error(Location::Unknown, what).with_help(help)]);
+        }
+        _ => {}
+    }
     if open.is_empty() {
-        let name = "main".to_string();
-        let (substitution, maxima) = (Substitution::new(), BTreeMap::new());
+        let (name, substitution) = ("main".to_string(), Substitution::new());
         return Ok(vec![ProgramPlan { name, chunk_length: 0, substitution, maxima }]);
     }
     let example: Vec<String> = open.iter().map(|name| format!("{name}=1")).collect();
@@ -201,13 +237,29 @@ mod tests {
 
     #[test]
     fn a_language_model_gets_a_program_per_chunk() {
-        let options = PlanOptions { chunk_lengths: vec![8, 1], context_window: Some(64) };
+        let options =
+            PlanOptions { chunk_lengths: vec![8, 1], context_window: Some(64), ..PlanOptions::default() };
         let plans = plan(&model(), &options).unwrap();
         assert_eq!(plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>(), ["chunk_1", "chunk_8"]);
         assert_eq!(plans[1].substitution["total"].to_string(), "past + 8");
         assert_eq!(plans[1].maxima["past"], 56);
-        let wrong = PlanOptions { chunk_lengths: vec![128], context_window: Some(64) };
+        let wrong = PlanOptions { chunk_lengths: vec![128], ..options };
         assert!(plan(&model(), &wrong).unwrap_err()[0].what.contains("128"));
+    }
+
+    #[test]
+    fn a_batch_has_a_largest_size() {
+        let of = |batch_size| PlanOptions { batch_size, ..PlanOptions::default() };
+        let signature =
+            |dims: &[&str]| Signature { inputs: vec![port("x", dims, None)], outputs: Vec::new() };
+        let plans = plan(&signature(&["n", "3"]), &of(Some(4))).unwrap();
+        assert_eq!(plans[0].maxima["n"], 4);
+        assert_eq!(plans[0].context_window(), None);
+        assert!(plan(&signature(&["n", "3"]), &of(None)).is_err());
+        assert!(plan(&signature(&["n", "m"]), &of(Some(4))).unwrap_err()[0].what.contains("'m'"));
+        assert!(plan(&signature(&["1", "3"]), &of(Some(1))).is_ok());
+        assert!(plan(&signature(&["1", "3"]), &of(Some(2))).unwrap_err()[0].what.contains("a batch of 2"));
+        assert!(plan(&model(), &of(Some(2))).unwrap_err()[0].what.contains("one sequence"));
     }
 
     #[test]

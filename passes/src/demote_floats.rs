@@ -1,5 +1,6 @@
-//! Computes f32 in a narrower float where the machine's engines have no f32: products by the rates of its matrix engine, the rest by
-//! the element types of its vector engine. What they have stays f32, and so do the module's border and its states.
+//! Computes f32 in a narrower float where the machine's engines have no f32, or where that is preferred: products by the rates of its
+//! matrix engine, the rest by the element types of its vector engine. What they have stays f32 where nothing is preferred, and so do the
+//! module's border and its states.
 //!
 //! Every op is offered the narrower type; one whose definition refuses it stays, and so do the steps of a norm that nothing fused and
 //! what takes constants beyond the narrower type. Numbers from there, from arguments and in masks saturate instead of becoming infinite.
@@ -117,15 +118,19 @@ impl Demotion {
         if (def == &core::QUANTIZE || def == &core::DEQUANTIZE) && steps.clone().any(is_fine) {
             return false;
         }
+        let has = |element| machine.supports(Engine::Vector, element);
+        let computes_narrow = machine.preferred_float.is_some_and(has) || !has(Element::F32);
         if def.is(Traits::DATA_MOVEMENT) {
-            // Movement follows what it moves.
-            return operation.operands.iter().any(|value| self.narrow.contains_key(value));
+            // Movement follows what it moves; rows of a table are taken from a narrower one, which a product reads too where they are tied.
+            let is_lookup = def == &core::GATHER && self.constant.contains(&operation.operands[0]);
+            return is_lookup && computes_narrow
+                || operation.operands.iter().any(|value| self.narrow.contains_key(value));
         }
         if self.is_sensitive(module, op) {
             return false;
         }
         if !MATRIX_OPS.contains(&def) && def != &core::CACHED_ATTENTION {
-            return !machine.supports(Engine::Vector, Element::F32);
+            return computes_narrow;
         }
         let elements = [0, 1].map(|slot| {
             let value = module.operand_at(op, slot)?;

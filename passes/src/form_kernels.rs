@@ -122,10 +122,11 @@ struct Grouping<'a> {
     groups: Vec<Group>,
 }
 
-/// Largest value made of constants that begins no kernel: as much as is evaluated beforehand whatever it is made from.
+/// Largest value made of constants that begins no kernel whatever it is made from: as much as is evaluated beforehand then. Larger ones
+/// begin none either when they are not larger than that, such as weights in a narrower type.
 const KNOWN_BYTES_MAX: usize = 64 << 10;
 
-/// Which ops are constants, or make few bytes from nothing else.
+/// Which ops are constants, or are evaluated beforehand from nothing else.
 fn constants(module: &Module, ops: &[OpId]) -> Vec<bool> {
     let mut known = BTreeSet::new();
     let mut is_known = |op: &OpId| {
@@ -143,8 +144,9 @@ fn constants(module: &Module, ops: &[OpId]) -> Vec<bool> {
             Some(ty.element.bytes_of(ty.known_shape()?.iter().product::<i64>() as usize))
         };
         let is_small = || {
-            let sizes: Option<usize> = operation.results.iter().map(bytes).sum();
-            sizes.is_some_and(|bytes| bytes <= KNOWN_BYTES_MAX)
+            let to: Option<usize> = operation.results.iter().map(bytes).sum();
+            let from: Option<usize> = operation.operands.iter().map(bytes).sum();
+            to.zip(from).is_some_and(|(to, from)| to <= from.max(KNOWN_BYTES_MAX))
         };
         is_constant || is_made && is_small()
     };

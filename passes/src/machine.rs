@@ -50,6 +50,8 @@ pub struct Machine {
     pub mac_rates: Vec<MacRate>,
     /// Element types that the vector engine computes on.
     pub vector_elements: Vec<Element>,
+    /// The float type to compute in although there are wider ones; `None` for the model's own.
+    pub preferred_float: Option<Element>,
     /// Bytes between DRAM and on-chip memory per cycle, all DMA engines together.
     pub dram_bytes_per_cycle: u64,
     /// Bytes read or written in on-chip memory per cycle.
@@ -97,6 +99,7 @@ impl Machine {
             vector_lanes: 64,
             mac_rates,
             vector_elements: vec![F32, F16, BF16, I8, U8, Element::I32, Element::I64, Element::Bool],
+            preferred_float: None,
             dram_bytes_per_cycle: 64,
             sram_bytes_per_cycle: 512,
             dram_latency_cycles: 200,
@@ -114,9 +117,32 @@ impl Machine {
         self.mac_rates.iter().find(fits).map(|row| row.macs_per_cycle)
     }
 
-    /// The float type to compute in where an engine has no f32: f16 or bf16, whichever both engines have. `None` where f32 stays, or where
-    /// there is no float at all.
+    /// The same machine with one float type: whatever the model has is narrowed to it, but for what needs the range of f32. Weights of few
+    /// bits stay, and so do products of integers.
+    ///
+    /// # Errors
+    /// The float types that it multiplies, when that one is not among them.
+    pub fn with_float(mut self, float: Element) -> Result<Machine, Vec<Element>> {
+        let is_wide = |element: Element| element.is_float() && element.bits() >= 16;
+        if self.macs_per_cycle(float, float).is_none() {
+            let mut floats: Vec<Element> =
+                self.mac_rates.iter().map(|row| row.activation).filter(|element| is_wide(*element)).collect();
+            floats.sort_unstable();
+            floats.dedup();
+            return Err(floats);
+        }
+        let fits = |element: Element| element == float || !is_wide(element);
+        self.mac_rates.retain(|row| fits(row.activation) && fits(row.weight));
+        self.preferred_float = Some(float).filter(|float| *float != Element::F32);
+        Ok(self)
+    }
+
+    /// The float type to compute in: the preferred one, or where an engine has no f32, f16 or bf16, whichever both engines have. `None` where
+    /// f32 stays, or where there is no float at all.
     pub fn narrower_float(&self) -> Option<Element> {
+        if self.preferred_float.is_some() {
+            return self.preferred_float;
+        }
         let engines = [Engine::Matrix, Engine::Vector];
         let both = |element: &Element| engines.iter().all(|engine| self.supports(*engine, *element));
         [Element::F16, Element::BF16].into_iter().find(both).filter(|_| !both(&Element::F32))

@@ -15,6 +15,7 @@
 //! bytes are an [`Artifact`] or an [`ArtifactError`]. This file must not know what commands mean.
 
 mod load;
+pub mod trust;
 mod weights;
 mod writer;
 
@@ -176,7 +177,7 @@ pub enum ArtifactError {
     },
 }
 
-fn malformed(what: impl Into<String>) -> ArtifactError {
+pub(crate) fn malformed(what: impl Into<String>) -> ArtifactError {
     ArtifactError::Malformed { what: what.into() }
 }
 

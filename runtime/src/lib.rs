@@ -10,7 +10,8 @@
 //! | `commands`, `operands`, `functions`, `fields` | the types generated from it, and the types of fields |
 //! | `encode`, `decode`, `disassemble`, `arbitrary` | bytes, text and fuzz input, generated from it |
 //! | `element`, `view` | element types; strided windows with register-dependent addresses |
-//! | `stream`, `artifact` | one program and its bytes; the `.npu` file |
+//! | `stream`, `artifact` | one program and its bytes; the `.npu` file, its weights and its signature |
+//! | `deployment`, `hardware`, `protect` | one model for several NPUs: which of them is there; memory kept to the process |
 
 pub mod arbitrary;
 pub mod artifact;
@@ -19,6 +20,7 @@ mod command_table;
 pub mod commands;
 pub mod control;
 pub mod decode;
+pub mod deployment;
 pub mod disassemble;
 pub mod element;
 pub mod encode;
@@ -26,11 +28,13 @@ pub mod extension;
 mod fields;
 mod functions;
 pub mod generate;
+pub mod hardware;
 pub mod interpreter;
 pub mod kernels;
 pub mod kv_cache;
 pub mod memory;
 mod operands;
+pub mod protect;
 pub mod random;
 pub mod session;
 pub mod stream;

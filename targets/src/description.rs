@@ -17,6 +17,7 @@ use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
 use tilewright_ir::registry::nearest;
 use tilewright_passes::machine::{MacRate, Machine};
+use tilewright_runtime::hardware::{Evidence, Source};
 use toml::Spanned;
 
 /// Every key with what it means, for documentation and for suggestions.
@@ -40,6 +41,12 @@ pub const KEYS: &[(&str, &str)] = &[
     ("matrix.weights", "element types on the right side; every pair with the left ones"),
     ("matrix.macs_per_cycle", "multiply-accumulates per cycle for these pairs"),
     ("matrix.energy_fj_per_mac", "energy of one multiply-accumulate, in femtojoules"),
+    (
+        "detect.file",
+        "a file that shows on a running system that the machine is there, for deployments; `*` in a part of the path stands for any letters",
+    ),
+    ("detect.sysctl", "the same as a name of macOS's sysctl"),
+    ("detect.contains", "what the file or the value contains; left out, that it is there is enough"),
     ("sources", "where a figure comes from, by key"),
 ];
 
@@ -59,6 +66,8 @@ struct Text {
     dram: Dram,
     vector: Vector,
     matrix: Vec<Spanned<Rate>>,
+    #[serde(default)]
+    detect: Vec<Spanned<Detect>>,
     #[serde(default)]
     sources: BTreeMap<Spanned<String>, String>,
 }
@@ -97,6 +106,15 @@ struct Rate {
     energy_fj_per_mac: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Detect {
+    file: Option<String>,
+    sysctl: Option<String>,
+    #[serde(default)]
+    contains: String,
+}
+
 /// A machine as its text tells it.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -106,6 +124,8 @@ pub struct Description {
     pub lowerings: String,
     /// Its figures; the name is in there.
     pub machine: Machine,
+    /// What shows that a system has it.
+    pub evidence: Vec<Evidence>,
     /// Where figures come from, by key.
     pub sources: BTreeMap<String, String>,
 }
@@ -136,6 +156,7 @@ fn read(text: &str, file: &str) -> Result<(Description, Places), Diagnostics> {
     })?;
     let mut reader = Reader { problems: Vec::new(), place: &place };
     let machine = reader.machine(&read);
+    let evidence = reader.evidence(&read.detect);
     for key in read.sources.keys() {
         if !KEYS.iter().any(|(known, _)| known == key.get_ref()) {
             let help = suggestion(key.get_ref(), KEYS.iter().map(|(key, _)| *key));
@@ -150,7 +171,7 @@ fn read(text: &str, file: &str) -> Result<(Description, Places), Diagnostics> {
     let places =
         Places { name: place(read.name.span().start), lowerings: place(read.lowerings.span().start) };
     let lowerings = read.lowerings.into_inner();
-    Ok((Description { about: read.about, lowerings, machine, sources }, places))
+    Ok((Description { about: read.about, lowerings, machine, evidence, sources }, places))
 }
 
 /// Reads a description and makes its target. The target lives as long as the program: targets are compared by address.
@@ -177,6 +198,7 @@ pub fn target(text: &str, file: &str, known: &Targets) -> Result<&'static Target
             doc: String::leak(description.about),
             machine: Figures::Given(description.machine),
             copy_engine: base.copy_engine,
+            evidence: Vec::leak(description.evidence),
             lowerings: base.lowerings,
         }))),
         _ => Err(problems),
@@ -219,6 +241,7 @@ impl Reader<'_> {
             vector_lanes: vector.lanes.get(),
             mac_rates,
             vector_elements,
+            preferred_float: None,
             dram_bytes_per_cycle: dram.bytes_per_cycle.get(),
             sram_bytes_per_cycle: sram.bytes_per_cycle.get(),
             dram_latency_cycles: dram.latency_cycles,
@@ -228,6 +251,30 @@ impl Reader<'_> {
             sram_energy_fj_per_byte: sram.energy_fj_per_byte,
             alignment_bytes: alignment,
         }
+    }
+
+    fn evidence(&mut self, rows: &[Spanned<Detect>]) -> Vec<Evidence> {
+        let mut found = Vec::new();
+        for row in rows {
+            let Detect { file, sysctl, contains } = row.get_ref();
+            let (source, name) = match (file, sysctl) {
+                (Some(file), None) if file.starts_with('/') => (Source::File, file),
+                (None, Some(name)) if !name.is_empty() => (Source::Sysctl, name),
+                _ => {
+                    let what = "a way to detect that is neither a file nor a sysctl".to_owned();
+                    let help = "give 'file' with an absolute path, or 'sysctl' with a name".to_owned();
+                    self.problem(row.span().start, what, help);
+                    continue;
+                }
+            };
+            if [name, contains].into_iter().any(|text| text.contains(['\t', '\n'])) {
+                let help = "leave tabs and line ends out".to_owned();
+                self.problem(row.span().start, "a way to detect with a tab or a line end".to_owned(), help);
+            }
+            let (name, contains) = (name.clone().into(), contains.clone().into());
+            found.push(Evidence { source, name, contains });
+        }
+        found
     }
 
     fn rates(&mut self, rows: &[Spanned<Rate>]) -> Vec<MacRate> {

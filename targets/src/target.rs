@@ -3,13 +3,14 @@
 //! A target that uses portable commands only is these two things and nothing else:
 //!
 //! ```text
-//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Figures::Made(Machine::reference), copy_engine: engine::HOST, lowerings: &[Lowering {
+//! pub static MINE: Target = Target { name: "mine", doc: "..", machine: Figures::Made(Machine::reference), copy_engine: engine::HOST, evidence: &[], lowerings: &[Lowering {
 //!     subject: Subject::Op(&core::RELU), place: on_chip, lower: lower_relu }] };
 //! let targets = Targets::builtin().with(&MINE);
 //! ```
 
 use crate::lowering::{Lowering, engine};
 use tilewright_passes::machine::Machine;
+use tilewright_runtime::hardware::Evidence;
 
 /// A machine to compile for.
 pub struct Target {
@@ -21,6 +22,8 @@ pub struct Target {
     pub machine: Figures,
     /// Who copies between places in memory when an op only moves elements.
     pub copy_engine: &'static str,
+    /// What shows that a system has it, for deployments; one is enough. Empty where nothing can tell.
+    pub evidence: &'static [Evidence],
     /// What it can do, in order of preference. What no row takes runs on the host, with the reasons of the rows.
     pub lowerings: &'static [Lowering],
 }
@@ -61,6 +64,7 @@ pub static HOST: Target = Target {
     doc: "No NPU: every op runs as portable commands on the host, on whole tensors in DRAM. The yardstick for other targets.",
     machine: Figures::Made(Machine::reference),
     copy_engine: engine::HOST,
+    evidence: &[Evidence::ALWAYS],
     lowerings: &[],
 };
 

@@ -27,6 +27,7 @@ static MINE: Target = Target {
     doc: "One vector engine that knows silu.",
     machine: Figures::Made(|| Machine { name: "mine".into(), sram_bytes: 1 << 10, ..Machine::reference() }),
     copy_engine: engine::HOST,
+    evidence: &[],
     lowerings: &[Lowering { subject: Subject::Op(&core::SILU), place: place_silu, lower: lower_silu }],
 };
 

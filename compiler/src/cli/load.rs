@@ -1,8 +1,12 @@
-//! Arguments of the verbs that load an artifact: from where its weights come, and how their bytes are brought in.
+//! How an artifact is loaded: shared by the verbs that run one. A deployment's folder becomes the artifact for the hardware that is there.
 
+use crate::exit::Failure;
+use crate::keys::read_public;
 use crate::loaded::Opening;
-use std::path::PathBuf;
+use crate::model::Source;
+use std::path::{Path, PathBuf};
 use tilewright_runtime::artifact::{Load, LoadOptions, Verify};
+use tilewright_runtime::hardware::System;
 
 /// How an artifact is loaded.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -22,6 +26,12 @@ pub(crate) struct LoadArguments {
     /// Compare the weights with their hashes, which reads all of them
     #[arg(long)]
     verify_weights: bool,
+    /// Take only what this key has signed, with all hashes compared; may be given again for another key
+    #[arg(long, value_name = "KEY.pub", env = "TILEWRIGHT_PUBLIC_KEY")]
+    public_key: Vec<PathBuf>,
+    /// Of a deployment, take the artifact for this hardware, whatever is detected
+    #[arg(long, value_name = "NAME")]
+    assume_hardware: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -34,16 +44,35 @@ enum How {
 }
 
 impl LoadArguments {
-    pub(crate) fn opening(&self) -> Opening {
+    /// Finds out what a path is. Of a deployment it chooses the artifact, and says on standard error which and why.
+    pub(crate) fn source(&self, path: &Path) -> Result<(Source, Opening), Failure> {
+        let mut opening = self.opening()?;
+        let Source::Deployment(folder) = Source::open(path)? else {
+            if let Some(name) = &self.assume_hardware {
+                let what = format!("--assume-hardware {name}: '{}' is no deployment", path.display());
+                return Err(Failure::user(what, "give the folder that `tilewright deploy` made"));
+            }
+            return Ok((Source::open(path)?, opening));
+        };
+        let system = System { root: None, assumed: self.assume_hardware.clone() };
+        let chosen = crate::loaded::choose(&folder, &opening, &system)?;
+        chosen.reasons.iter().for_each(|reason| eprintln!("{reason}"));
+        opening.identity = Some(chosen.identity);
+        Ok((Source::Artifact(chosen.artifact), opening))
+    }
+
+    fn opening(&self) -> Result<Opening, Failure> {
         let load = match self.load {
             How::Mmap => Load::Map,
             How::Read => Load::Read,
         };
-        Opening {
+        Ok(Opening {
             load: LoadOptions { load, prefault: self.prefault },
             verify: if self.verify_weights { Verify::All } else { Verify::ExceptConstants },
             weights: self.weights.clone(),
             prewarm: self.prewarm,
-        }
+            trusted: self.public_key.iter().map(|path| read_public(path)).collect::<Result<_, _>>()?,
+            identity: None,
+        })
     }
 }

@@ -9,6 +9,7 @@ macro_rules! say {
 
 mod compile;
 mod completion;
+mod deploy;
 mod disassemble;
 mod generate;
 mod import;
@@ -21,6 +22,7 @@ mod parity;
 mod plan_memory;
 mod quantize;
 mod run;
+mod sign;
 mod synthesize;
 
 use crate::calibrate::scaling::Scaling;
@@ -31,6 +33,7 @@ use crate::import::Activations;
 use crate::kv_cache::KvCache;
 use crate::plan::PlanOptions;
 use crate::policy_file;
+use crate::precision::Precision;
 use crate::quantize::{CALIBRATION_TOKENS, Calibration, QuantizeOptions};
 use crate::session::Session;
 use crate::text_parity::windows::WINDOW_DEFAULT;
@@ -70,6 +73,12 @@ enum Verb {
     Quantize(quantize::Arguments),
     /// Compile a model to an artifact
     Compile(compile::Arguments),
+    /// Compile a model for the NPUs of a manifest
+    Deploy(deploy::Arguments),
+    /// Make a key that signs artifacts
+    Keygen(sign::KeygenArguments),
+    /// Sign artifacts
+    Sign(sign::SignArguments),
     /// Run a model on inputs from .npy files
     Run(run::Arguments),
     /// Write text with a language model
@@ -120,6 +129,9 @@ pub(crate) struct CompileArguments {
     /// Tokens that the KV cache holds at most
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context_window: Option<usize>,
+    /// Samples that one run takes at most, of a model whose inputs begin with one symbolic dimension; any number up to it is taken
+    #[arg(long, value_name = "N")]
+    pub(crate) max_batch_size: Option<usize>,
     /// How key/value caches are kept; as the model has them when left out
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) kv_cache: Option<KvCache>,
@@ -130,6 +142,9 @@ pub(crate) struct CompileArguments {
     /// Runtime does; `parity --cases` tries all when none is given, and says which agreed
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) activations: Option<Activations>,
+    /// What to compute in, in one word: fp32, fp16, bf16, int8, int4, or a preset of --quantize
+    #[arg(long, value_name = "WORD", conflicts_with_all = ["quantize", "quantization_plan"])]
+    pub(crate) precision: Option<String>,
     /// Quantise float weights: mixed, int4, w4a16_g128_sym, w8a16, nf4_g64, palette4, fp8_e4m3, mxfp4, ...
     #[arg(long, value_name = "PRESET")]
     pub(crate) quantize: Option<String>,
@@ -249,6 +264,9 @@ impl Session {
             Verb::Opt(arguments) => opt::run(self, &arguments),
             Verb::Quantize(arguments) => quantize::run(self, &arguments),
             Verb::Compile(arguments) => compile::run(self, &arguments),
+            Verb::Deploy(arguments) => deploy::run(self, &arguments),
+            Verb::Keygen(arguments) => sign::keygen(&arguments),
+            Verb::Sign(arguments) => sign::sign(&arguments),
             Verb::Run(arguments) => run::run(self, &arguments),
             Verb::Generate(arguments) => generate::run(self, &arguments),
             Verb::Parity(arguments) => parity::run(self, &arguments),
@@ -309,12 +327,13 @@ fn start_log(verbose: u8) {
 
 impl CompileArguments {
     /// What becomes of float weights. A budget or an exception alone stand on the default preset.
-    fn quantize_options(&self) -> Result<Option<QuantizeOptions>, Failure> {
+    fn quantize_options(&self, precision: &Precision) -> Result<Option<QuantizeOptions>, Failure> {
+        let preset = self.quantize.as_deref().or(precision.preset()).map(str::to_owned);
         let policy = self.quantize_policy.as_deref();
         let file = policy.map(|path| read_with(path, policy_file::parse)).transpose()?;
         let is_pruned = self.prune.is_some() || !self.prune_override.is_empty();
         let is_quantized =
-            self.quantize.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
+            preset.is_some() || self.max_weights_mb.is_some() || !self.quantize_override.is_empty();
         let is_quantized = is_quantized || file.is_some();
         let file = file.unwrap_or_default();
         let is_calibrated = self.calibrate.is_some() || !self.samples.is_empty();
@@ -340,13 +359,13 @@ impl CompileArguments {
             None => None,
         };
         Ok(Some(QuantizeOptions {
-            preset: self
-                .quantize
-                .clone()
+            preset: preset
                 .or(file.preset)
                 .unwrap_or_else(|| if is_quantized { "mixed" } else { FLOAT }.into()),
             overrides: file.overrides.into_iter().chain(self.quantize_override.iter().cloned()).collect(),
-            allows_fallback: self.quantize_allow_fallback || file.allows_fallback,
+            allows_fallback: self.quantize_allow_fallback
+                || file.allows_fallback
+                || precision.preset().is_some(),
             bytes_max,
             calibration: (self.calibrate.is_some() || !self.samples.is_empty()).then(|| Calibration {
                 text: self.calibrate.clone(),
@@ -366,6 +385,9 @@ impl CompileArguments {
 
     /// What the driver is asked for.
     pub(crate) fn options(&self) -> Result<CompileOptions, Failure> {
+        let precision =
+            self.precision.as_deref().map(Precision::parse).transpose().map_err(Failure::Usage)?;
+        let precision = precision.unwrap_or_default();
         Ok(CompileOptions {
             target: self.target.clone(),
             bindings: parse_bindings(&self.bind)?,
@@ -378,11 +400,13 @@ impl CompileArguments {
             plan: PlanOptions {
                 chunk_lengths: self.chunk_lengths.clone(),
                 context_window: self.context_window,
+                batch_size: self.max_batch_size,
             },
             kv_cache: self.kv_cache,
             require_target: self.require_target,
             activations: self.activations.unwrap_or_default(),
-            quantize: self.quantize_options()?,
+            float: precision.float(),
+            quantize: self.quantize_options(&precision)?,
             rule_files: self.rules.clone(),
             threads: self.threads,
             ..CompileOptions::default()

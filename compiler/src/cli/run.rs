@@ -21,7 +21,7 @@ use tilewright_ir::tensor::Tensor;
     tilewright run words.onnx --input x=Monday,Tuesday\n\n\
     Symbolic dimensions are bound from the inputs' shapes. A state that is not given begins empty or zero.")]
 pub(crate) struct Arguments {
-    /// An .onnx file, a folder with one, or an .npu artifact
+    /// An .onnx file, a folder with one, an .npu artifact, or a folder that `deploy` made
     #[arg(value_name = "MODEL|OUT.npu")]
     model: PathBuf,
     /// An input: NAME=@FILE.npy, or NAME=1,2,3 for one row of integers, or NAME=be,or for strings; may be given again
@@ -132,10 +132,10 @@ fn ordered(ports: &[Port], inputs: &BTreeMap<String, Given>) -> Result<Vec<Tenso
 /// Runs once and shows or writes the outputs.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let inputs = read_inputs(&arguments.inputs)?;
-    let source = Source::open(&arguments.model)?;
+    let (source, opening) = arguments.how.source(&arguments.model)?;
     let outputs: Vec<(String, Tensor, bool)> = match &source {
         Source::Artifact(path) => {
-            let mut loaded = Loaded::open_with(path, &arguments.how.opening())?;
+            let mut loaded = Loaded::open_with(path, &opening)?;
             let strings = loaded.strings();
             let inputs = typed(&loaded, &strings, &inputs)?;
             let marked = |(name, tensor)| {

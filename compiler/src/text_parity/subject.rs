@@ -196,7 +196,11 @@ fn reference_logits(module: &Module, signature: &Signature, tokens: &[u32]) -> R
 /// # Errors
 /// Names an input that is none of `input_ids`, `attention_mask`, `position_ids` and the states.
 pub fn reference_inputs(signature: &Signature, tokens: &[u32]) -> Result<(Vec<Tensor>, Bindings), String> {
-    let options = PlanOptions { chunk_lengths: vec![tokens.len()], context_window: Some(tokens.len()) };
+    let options = PlanOptions {
+        chunk_lengths: vec![tokens.len()],
+        context_window: Some(tokens.len()),
+        ..PlanOptions::default()
+    };
     let plans = plan(signature, &options)
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
     let plan = plans.first().ok_or("the model has no program")?;

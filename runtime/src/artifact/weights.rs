@@ -63,6 +63,17 @@ impl Artifact {
         Ok(self)
     }
 
+    /// Where each weight of the index begins in [`Artifact::constants`].
+    pub(super) fn constant_places(&self) -> Result<Vec<u64>, ArtifactError> {
+        let infos = self.constant_index.iter();
+        let Some(weights) = &self.weights else { return Ok(infos.map(|info| info.offset_bytes).collect()) };
+        let moves = self.moves(weights)?;
+        // Those without bytes do not move.
+        let place =
+            |from: u64| moves.get(moves.partition_point(|one| one.from < from)).map_or(0, |one| one.to);
+        Ok(infos.map(|info| if info.bytes == 0 { 0 } else { place(info.offset_bytes) }).collect())
+    }
+
     /// Where each of the tensors goes, ascending by where it is thought to be.
     fn moves(&self, weights: &Artifact) -> Result<Vec<Move>, ArtifactError> {
         // An index without constants has nothing to give.

@@ -37,6 +37,7 @@ pub static NPU_GEN3: Target = Target {
           with figures from public sources, documented as an ISA page; it is no vendor's chip.",
     machine: Figures::Made(machine::machine),
     copy_engine: engine::DMA0,
+    evidence: &[],
     lowerings: &LOWERINGS,
 };
 

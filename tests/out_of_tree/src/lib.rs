@@ -59,6 +59,7 @@ pub static TARGET: Target = Target {
         ..Machine::reference()
     }),
     copy_engine: engine::HOST,
+    evidence: &[],
     lowerings: &[Lowering { subject: Subject::Op(&SQUARED_RELU), place: |_| Ok(()), lower: squared_relu }],
 };
 

@@ -38,7 +38,8 @@ pub(super) fn prepare(
     chunk_length: Option<usize>,
 ) -> Result<Ready, Failure> {
     let start = Instant::now();
-    let (path, folder) = match Source::open(model)? {
+    let (source, mut opening) = how.source(model)?;
+    let (path, folder) = match source {
         Source::Artifact(path) => (path, None),
         source => {
             let mut options = what.options()?;
@@ -57,11 +58,13 @@ pub(super) fn prepare(
             })?;
             let path = folder.path().join("model.npu");
             compilation.write(&path)?;
+            // What was compiled just now needs no signature.
+            opening.trusted.clear();
             (path, Some(folder))
         }
     };
     let compile_ms = start.elapsed().as_secs_f64() * 1e3;
-    let loaded = Loaded::open_with(&path, &how.opening())?;
+    let loaded = Loaded::open_with(&path, &opening)?;
     let artifact = loaded.artifact.clone();
     let blob = |name: &str| artifact.as_ref().and_then(|artifact| artifact.blob(name)).map(<[u8]>::to_vec);
     let tokenizer_config = blob("tokenizer_config.json").map(|bytes| TokenizerConfig::from_bytes(&bytes));
