@@ -92,6 +92,10 @@ struct Demotion {
     constant: BTreeSet<ValueId>,
 }
 
+fn is_float(module: &Module, value: ValueId) -> bool {
+    module.tensor(value).is_some_and(|ty| ty.element.is_float())
+}
+
 fn is_f32(module: &Module, value: ValueId) -> bool {
     module.tensor(value).is_some_and(|ty| ty.element == Element::F32)
 }
@@ -106,6 +110,8 @@ impl Demotion {
         if !is_plain
             || def == &core::CAST
             || def == &core::BITCAST
+            // The output stage of the matrix engine scales integers as it stores them.
+            || def == &core::QUANTIZE && !is_float(module, operation.operands[0])
             || !values.any(|value| is_f32(module, *value))
         {
             return false;

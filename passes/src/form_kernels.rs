@@ -8,7 +8,7 @@
 //! - kind `rows`: every non-constant op has a result `[rows.., n]` with the same leading dims `rows..`. An operand from outside is
 //!   either such a tensor, or broadcasts along the rows (a bias `[n]`, a scalar), or is the weight of a `linear`. No `linear` depends on
 //!   another one of its kernel, so rows may be cut freely and each weight is read once per cut.
-//! - kind `convolution`: one convolution first, then element-wise ops of its result's shape.
+//! - kind `convolution`: one convolution first, then element-wise ops of its result's shape, quantisations by tensor or channel too.
 //! - kind `elementwise`: element-wise ops of one result shape; operands broadcast to it.
 //! - kind `attention`: one attention.
 //! - Data movement stays outside, as single ops.
@@ -75,7 +75,8 @@ const ROW_OPS: &[&OpDef] = &[&core::RMS_NORM, &core::LAYER_NORM, &core::SOFTMAX,
 /// Ops that begin a kernel of rows and read a weight.
 const ANCHORS: &[&OpDef] = &[&core::LINEAR, &core::MATMUL, &core::MATMUL_INTEGER];
 /// Ops that begin a convolution kernel.
-const CONVOLUTIONS: &[&OpDef] = &[&core::CONVOLUTION, &core::CONV_TRANSPOSE, &core::POOL];
+const CONVOLUTIONS: &[&OpDef] =
+    &[&core::CONVOLUTION, &core::CONVOLUTION_INTEGER, &core::CONV_TRANSPOSE, &core::POOL];
 /// Ops that count as a kernel of their own wherever they stand.
 const HEAVY: &[&OpDef] = &[&core::ATTENTION, &core::ROPE];
 
@@ -320,7 +321,8 @@ impl<'a> Grouping<'a> {
         let same_shape = || self.result(at).map(|ty| &ty.shape) == self.result(first).map(|ty| &ty.shape);
         let takes = match self.groups[group].kind {
             Kind::Rows => self.fits_rows(at, first),
-            Kind::Convolution | Kind::Elementwise => self.is_elementwise(at) && same_shape(),
+            Kind::Convolution => (self.is_elementwise(at) || self.scales_channels(at)) && same_shape(),
+            Kind::Elementwise => self.is_elementwise(at) && same_shape(),
             Kind::Attention => false,
         };
         takes && !self.reserved.contains(&self.ops[at]) && !self.depends_on_group(at, group)
@@ -346,6 +348,16 @@ impl<'a> Grouping<'a> {
     fn is_elementwise(&self, at: usize) -> bool {
         let def = self.def(at);
         def.is(Traits::ELEMENTWISE.with(Traits::PURE)) && !is_one_of(HEAVY, def) && self.result(at).is_some()
+    }
+
+    /// A quantisation or dequantisation with one scale, or one per channel of a convolution's result.
+    fn scales_channels(&self, at: usize) -> bool {
+        let operation = self.module.op(self.ops[at]);
+        let int = |name: &str| operation.attributes.get(name).and_then(Attribute::as_int);
+        let is_one = self.module.operand_at(self.ops[at], 1).and_then(|scale| self.module.tensor(scale));
+        let is_one = is_one.is_some_and(|scale| scale.rank() == 0);
+        let is_by_channel = int("block").unwrap_or(0) == 0 && int("axis").unwrap_or(1) == 1;
+        is_one_of(&[&core::QUANTIZE, &core::DEQUANTIZE], operation.def) && (is_one || is_by_channel)
     }
 
     fn is_last_axis(&self, at: usize) -> bool {

@@ -3,7 +3,7 @@
 //! The map: [`pass`] and [`pipeline`] run passes; [`machine`] is the machine as plain data; [`legality`] says which ops a level may
 //! hold. One file per plain pass: [`canonicalize`], [`cse`], [`dce`], [`bind_symbols`], [`absorb_masks`],
 //! [`quantize_weights`], [`fold_channel_factors`], [`quantize_activations`], [`quantize_kv_cache`], [`demote_floats`],
-//! [`form_kernels`].
+//! [`integer_convolutions`], [`form_kernels`].
 //! [`optimize`] is equality saturation: [`egraph`] holds the graph, [`rules`] the rule language, `rewrites/` the rules.
 //!
 //! It must not know: files, ONNX, targets. It asks a [`machine::Machine`].
@@ -21,6 +21,7 @@ pub mod demote_floats;
 pub mod egraph;
 pub mod fold_channel_factors;
 pub mod form_kernels;
+pub mod integer_convolutions;
 pub mod legality;
 pub mod machine;
 pub mod optimize;
@@ -50,6 +51,7 @@ pub static BUILTIN: &[&PassDef] = &[
     &quantize_weights::DEF,
     &fold_channel_factors::DEF,
     &quantize_activations::DEF,
+    &integer_convolutions::DEF,
     &demote_floats::DEF,
     &form_kernels::DEF,
     &legality::DEF,
@@ -58,7 +60,7 @@ pub static BUILTIN: &[&PassDef] = &[
 /// The levels of core IR after import, by name, with the passes that lead to each from the one before.
 pub const PIPELINES: [(&str, &str); 3] = [
     ("core", "canonicalize,cse,dce"),
-    ("optimized", "optimize,absorb-masks,canonicalize,cse,dce"),
+    ("optimized", "integer-convolutions,optimize,absorb-masks,canonicalize,cse,dce"),
     ("kernels", "demote-floats,cse,form-kernels"),
 ];
 

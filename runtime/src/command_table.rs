@@ -222,7 +222,8 @@ macro_rules! for_each_command {
             },
             /// Convolution over 1 to 3 spatial dimensions: x [n, c, spatial..], w [o, c / groups, kernel..],
             /// destination [n, o, spatial..]; outside x is 0. Unused entries of the arrays are 1 (0 for pads). A float
-            /// destination sums in f32, an integer one in i64 and wraps.
+            /// destination sums in f32, an integer one in i64 and wraps. Integers count from their zero points: sums of
+            /// `(x - x_zero) * (w - w_zero)`, and outside x is `x_zero`.
             0x22 Matrix convolution = Convolution {
                 /// who multiplies
                 engine: Engine,
@@ -240,6 +241,10 @@ macro_rules! for_each_command {
                 pads_low: [u32; 3],
                 /// channel groups
                 groups: u32,
+                /// what x counts from; 0 for floats
+                x_zero: i32,
+                /// what w counts from; 0 for floats
+                w_zero: i32,
                 /// add to what the destination holds
                 accumulate: bool,
             },

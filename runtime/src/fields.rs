@@ -28,7 +28,7 @@ macro_rules! number_fields {
     )* };
 }
 
-number_fields!(u8: 1, u16: 2, u32: 4, i64: 8, f32: 4, f64: 8);
+number_fields!(u8: 1, u16: 2, u32: 4, i32: 4, i64: 8, f32: 4, f64: 8);
 
 macro_rules! named_fields {
     ($($type:ty),*) => { $(

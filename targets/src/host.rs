@@ -30,7 +30,7 @@ use tilewright_ir::op_def::OpDef;
 pub(crate) use attention::merge_units;
 pub(crate) use cache::{BlockViews, Piece, QuantizeBlock, append_blocks, pieces, quantize_channels};
 pub(crate) use control::inline_kernel;
-pub(crate) use spatial::cut as cut_padding;
+pub(crate) use spatial::{cut as cut_padding, zero_points};
 
 /// How the host runs an op.
 pub struct HostRow {

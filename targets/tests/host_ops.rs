@@ -464,6 +464,12 @@ fn spatial() {
             &[],
         ),
         row(
+            "core.convolution_integer",
+            &["tensor<1x4x6x5xui8>", "tensor<6x2x3x3xi8>", "tensor<6xi32>"],
+            "{groups = 2 : i64, pads_low = array<i64: 1, 2>, w_zero = -2 : i64, x_zero = 9 : i64}",
+            &[],
+        ),
+        row(
             "core.conv_transpose",
             &["tensor<1x4x3x3xf32>", "tensor<4x2x3x3xf32>", "tensor<4xf32>"],
             "{groups = 2 : i64, output_pads = array<i64: 1, 0>, pads_high = array<i64: 1, 1>, pads_low = array<i64: 1, 0>, strides = \

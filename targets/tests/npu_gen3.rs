@@ -444,6 +444,29 @@ fn windows_in_tiles() {
         "{pads_high = array<i64: 1>, pads_low = array<i64: 1>, strides = array<i64: 2>}",
         4e-3,
     );
+    for (operands, attributes) in [
+        (
+            ["tensor<1x5x13x11xi8>", "tensor<40x5x3x3xi8>", "tensor<40xi32>"],
+            "{pads_low = array<i64: 1, 2>, x_zero = -3 : i64}",
+        ),
+        (
+            ["tensor<2x24x9x7xui8>", "tensor<24x1x3x3xi8>", ""],
+            "{groups = 24 : i64, strides = array<i64: 2, 1>, x_zero = 7 : i64}",
+        ),
+        (
+            ["tensor<1x80x60xi8>", "tensor<24x80x3xui8>", ""],
+            "{pads_high = array<i64: 2>, w_zero = 100 : i64}",
+        ),
+    ] {
+        check_op("core.convolution_integer", &operands, attributes, &[], 0.0);
+    }
+    check_op(
+        "core.quantize",
+        &["tensor<2x20x9x9xi32> in -900..900", "tensor<20xf32> in 1..9", "tensor<20xi8> in -9..9"],
+        "{axis = 1 : i64}",
+        &["tensor<2x20x9x9xi8>"],
+        0.0,
+    );
     let causal = Row {
         op: "core.convolution",
         operands: &["tensor<1x6x?xf32, [\"s\"]>", "tensor<6x1x3xf32>"],

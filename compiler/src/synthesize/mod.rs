@@ -7,6 +7,7 @@
 //! write(&Shape::preset("llama-1b"), &Options::default(), "out")  ->  out/model.onnx (40 kB), out/model.onnx.data (2.5 GB), ...
 //! ```
 
+pub mod convolutions;
 mod graph;
 mod values;
 

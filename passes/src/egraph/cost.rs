@@ -99,7 +99,7 @@ impl MachineCost {
             return (0, Element::F32, Element::F32);
         };
         let inner = a.shape.last().map_or(1, nominal);
-        let macs = if query.def == &core::CONVOLUTION {
+        let macs = if query.def == &core::CONVOLUTION || query.def == &core::CONVOLUTION_INTEGER {
             let per_output = elements(b) / b.shape.first().map_or(1, nominal).max(1);
             elements(result).saturating_mul(per_output)
         } else if query.def == &core::ATTENTION {
@@ -113,12 +113,13 @@ impl MachineCost {
 }
 
 /// Products of the matrix engine.
-pub(crate) const MATRIX_OPS: [&OpDef; 6] = [
+pub(crate) const MATRIX_OPS: [&OpDef; 7] = [
     &core::MATMUL,
     &core::MATMUL_INTEGER,
     &core::LINEAR,
     &core::ATTENTION,
     &core::CONVOLUTION,
+    &core::CONVOLUTION_INTEGER,
     &core::CONV_TRANSPOSE,
 ];
 

@@ -154,6 +154,11 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
             maybe(a_zero).map_or(Ok(()), |zero| same_shape("a and its zero point", v(a), zero))?;
             maybe(b_zero).map_or(Ok(()), |zero| same_shape("b and its zero point", v(b), zero))
         }
+        C::Convolution { x, w, x_zero, w_zero, .. }
+            if (*x_zero != 0 && v(x).element.is_float()) || (*w_zero != 0 && v(w).element.is_float()) =>
+        {
+            require(false, "floats have no zero point")
+        }
         C::Convolution { destination, x, w, .. } | C::ConvTranspose { destination, x, w, .. } => {
             let rank = v(destination).rank();
             require((3..=5).contains(&rank), "1 to 3 spatial dimensions")?;
@@ -259,7 +264,7 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
         }
         C::Convert { destination, x, .. } => same_shape("destination and x", v(destination), v(x)),
         C::Quantize { destination, x, scale, zero_point, .. } => {
-            float("x", v(x))?;
+            require(v(x).element.is_float() || v(x).element == Element::I32, "x must be float or i32")?;
             same_shape("destination and x", v(destination), v(x))?;
             same_shape("x and scale", v(x), v(scale))?;
             maybe(zero_point).map_or(Ok(()), |zero| same_shape("x and zero point", v(x), zero))

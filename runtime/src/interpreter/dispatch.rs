@@ -75,6 +75,8 @@ impl Interpreter<'_> {
                 dilations,
                 pads_low,
                 groups,
+                x_zero,
+                w_zero,
                 accumulate,
                 ..
             } => {
@@ -82,8 +84,8 @@ impl Interpreter<'_> {
                 let geometry = convolution::Geometry { strides, dilations, pads_low };
                 convolution::convolution(
                     &mut destination,
-                    &x,
-                    &w,
+                    &convolution::Centered { values: &x, zero: x_zero },
+                    &convolution::Centered { values: &w, zero: w_zero },
                     &geometry,
                     groups as usize,
                     accumulate,

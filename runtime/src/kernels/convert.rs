@@ -102,7 +102,7 @@ fn map_between<A: Lane, B: Lane>(
     })
 }
 
-/// `destination = saturate(round_half_even(x / scale) + zero_point)`, in f32.
+/// `destination = saturate(round_half_even(x / scale) + zero_point)`, in f32. Sums in i32 are divided in f64 and rounded once to f32.
 pub fn quantize(
     destination: &mut Destination<'_>,
     x: &Source<'_>,
@@ -112,6 +112,13 @@ pub fn quantize(
     let element = destination.element();
     let is_integer = element.integer_range().is_some();
     require(is_integer || is_small_float(element), "quantize makes integers or small floats")?;
+    if x.element() == Element::I32 {
+        require(is_integer, "quantize makes integers of i32")?;
+        return scaled_rows::<f64>(destination, x, scale, zero_point, |x, scale, zero| {
+            let quotient = (x / scale) as f32;
+            saturate_to(f64::from(quotient.round_ties_even()) + zero, element)
+        });
+    }
     for_each_scaled(destination, x, scale, zero_point, |x, scale, zero| {
         if is_integer {
             saturate_to((x / scale).round_ties_even() as f64 + f64::from(zero), element)
@@ -312,6 +319,18 @@ mod tests {
                 assert!((back - read(&x.source())[at]).abs() <= scale[at / 2] * 0.5 + 0.01, "{back}");
             }
         }
+    }
+
+    #[test]
+    fn sums_are_quantised_without_a_float_between() {
+        // 2^24 + 1 is no f32; its eighth rounds as a quotient only.
+        let sums = values(Element::I32, &[4], &[16_777_217.0, -12.0, 20.0, 1e9]);
+        let scale = values(Element::F32, &[4], &[131_072.0, 8.0, 8.0, 8.0]);
+        let zero = values(Element::I8, &[4], &[-1.0; 4]);
+        let mut out = values(Element::I8, &[4], &[]);
+        quantize(&mut out.destination(), &sums.source(), &scale.source(), Some(&zero.source()))
+            .expect("fits");
+        assert_eq!(read(&out.source()), [127.0, -3.0, 1.0, 127.0]);
     }
 
     #[test]

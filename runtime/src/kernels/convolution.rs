@@ -18,6 +18,15 @@ pub struct Geometry {
     pub pads_low: [u32; 3],
 }
 
+/// An operand that counts from a zero point.
+#[derive(Clone, Copy)]
+pub struct Centered<'o, 'b> {
+    /// Its values.
+    pub values: &'o Source<'b>,
+    /// What is subtracted from each; 0 for floats.
+    pub zero: i32,
+}
+
 /// Extents and strides of an operand as [outer, channels, depth, height, width].
 struct Spatial {
     dims: [usize; 5],
@@ -79,8 +88,8 @@ fn valid_range(outputs: usize, stride: i64, shift: i64, extent: usize) -> (usize
 /// `destination [n, o, ..] (+)= x [n, c, ..] * w [o, c / groups, ..]`.
 pub fn convolution(
     destination: &mut Destination<'_>,
-    x: &Source<'_>,
-    w: &Source<'_>,
+    x: &Centered<'_, '_>,
+    w: &Centered<'_, '_>,
     geometry: &Geometry,
     groups: usize,
     accumulate: bool,
@@ -91,9 +100,9 @@ pub fn convolution(
     if destination.dims().contains(&0) {
         return Ok(());
     }
-    require(x.rank() == rank && w.rank() == rank, "convolution needs equal ranks")?;
+    require(x.values.rank() == rank && w.values.rank() == rank, "convolution needs equal ranks")?;
     let window = window_of(geometry, rank)?;
-    let (out, input, kernel) = (destination.dims(), x.dims(), w.dims());
+    let (out, input, kernel) = (destination.dims(), x.values.dims(), w.values.dims());
     same("convolution: batches differ", &out[..1], &input[..1])?;
     require(
         groups >= 1 && out[1].is_multiple_of(groups),
@@ -102,7 +111,7 @@ pub fn convolution(
     same("convolution: output channels differ", &[out[1]], &[kernel[0]])?;
     same("convolution: input channels differ", &[input[1]], &[kernel[1].saturating_mul(groups)])?;
     let width = destination.last_dim();
-    match lane_kind(&[destination.element(), x.element(), w.element()]) {
+    match lane_kind(&[destination.element(), x.values.element(), w.values.element()]) {
         LaneKind::F32 => {
             let (row, total) = workspace.two::<f32, f32>(width, width)?;
             convolution_rows(destination, x, w, &window, groups, accumulate, row, total)
@@ -122,14 +131,16 @@ pub fn convolution(
 #[allow(clippy::too_many_arguments, reason = "the checked parts of one command and two rows of room")]
 fn convolution_rows<L: Lane>(
     destination: &mut Destination<'_>,
-    x: &Source<'_>,
-    w: &Source<'_>,
+    x: &Centered<'_, '_>,
+    w: &Centered<'_, '_>,
     window: &Window3,
     groups: usize,
     accumulate: bool,
     row: &mut [L],
     total: &mut [L],
 ) {
+    let [x_zero, w_zero] = [x, w].map(|operand| L::from_i32(operand.zero));
+    let (is_centered, x, w) = (x.zero != 0, x.values, w.values);
     let to = Spatial::new(destination.dims(), destination.strides());
     let (from, kernel) = (Spatial::new(x.dims(), x.strides()), Spatial::new(w.dims(), w.strides()));
     let channels_out = to.dims[1] / groups;
@@ -156,8 +167,12 @@ fn convolution_rows<L: Lane>(
             let source = from.offset([n, first_channel + c, z as usize, y as usize, column]);
             let row = &mut row[..last - first];
             load(x, source, from.strides[4] * window.strides[2], row);
+            if is_centered {
+                row.iter_mut().for_each(|lane| *lane = lane.subtract(x_zero));
+            }
             let mut factor = [L::default()];
             load(w, kernel.offset([o, c, kd, kh, kw]), 1, &mut factor);
+            factor[0] = factor[0].subtract(w_zero);
             for (sum, &lane) in total[first..last].iter_mut().zip(&*row) {
                 *sum = sum.add(factor[0].multiply(lane));
             }
@@ -357,15 +372,39 @@ mod tests {
     use crate::element::Element;
     use crate::kernels::testing::{assert_close, random, read, values};
 
+    fn run_convolution(
+        out: &mut Destination<'_>,
+        x: &Source<'_>,
+        w: &Source<'_>,
+        geometry: &Geometry,
+        groups: usize,
+    ) {
+        let (x, w) = (Centered { values: x, zero: 0 }, Centered { values: w, zero: 0 });
+        convolution(out, &x, &w, geometry, groups, false, &mut Workspace::default()).expect("fits");
+    }
+
+    #[test]
+    fn integers_count_from_their_zero_points() {
+        let (x, w) = (
+            values(Element::U8, &[1, 1, 3], &[10.0, 12.0, 255.0]),
+            values(Element::I8, &[1, 1, 2], &[-128.0, 5.0]),
+        );
+        let geometry = Geometry { strides: [1; 3], dilations: [1; 3], pads_low: [1, 0, 0] };
+        let (x, w) = (x.source(), w.source());
+        let mut out = values(Element::I32, &[1, 1, 4], &[]);
+        let (x, w) = (Centered { values: &x, zero: 10 }, Centered { values: &w, zero: 4 });
+        let mut workspace = Workspace::default();
+        convolution(&mut out.destination(), &x, &w, &geometry, 1, false, &mut workspace).expect("fits");
+        assert_eq!(read(&out.source()), [0.0, 2.0, -264.0 + 245.0, -132.0 * 245.0]);
+    }
+
     #[test]
     fn convolution_matches_its_definition() {
-        let mut workspace = Workspace::default();
         // [n, c, h, w] = [2, 4, 7, 9], two groups, 3 x 2 kernel.
         let (x, w) = (random(Element::F32, &[2, 4, 7, 9], 1), random(Element::F32, &[6, 2, 3, 2], 2));
         let geometry = Geometry { strides: [2, 1, 1], dilations: [1, 2, 1], pads_low: [1, 1, 0] };
         let mut out = values(Element::F32, &[2, 6, 4, 9], &[]);
-        convolution(&mut out.destination(), &x.source(), &w.source(), &geometry, 2, false, &mut workspace)
-            .expect("fits");
+        run_convolution(&mut out.destination(), &x.source(), &w.source(), &geometry, 2);
         let (xs, ws) = (read(&x.source()), read(&w.source()));
         let mut expected = vec![0.0; 2 * 6 * 4 * 9];
         for (at, value) in expected.iter_mut().enumerate() {
@@ -390,16 +429,7 @@ mod tests {
         let (x, y) = (random(Element::F64, &[1, 3, 9], 1), random(Element::F64, &[1, 4, 5], 2));
         let w = random(Element::F64, &[4, 3, 3], 3);
         let mut forward = values(Element::F64, &[1, 4, 5], &[]);
-        convolution(
-            &mut forward.destination(),
-            &x.source(),
-            &w.source(),
-            &geometry,
-            1,
-            false,
-            &mut workspace,
-        )
-        .expect("fits");
+        run_convolution(&mut forward.destination(), &x.source(), &w.source(), &geometry, 1);
         let mut back = values(Element::F64, &[1, 3, 9], &[]);
         conv_transpose(
             &mut back.destination(),

@@ -43,7 +43,7 @@ table! {
     };
     CONVOLUTION => Convolution {
         engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros,
-        groups: number, accumulate: flag,
+        groups: number, x_zero: zero, w_zero: zero, accumulate: flag,
     };
     CONV_TRANSPOSE => ConvTranspose {
         engine: engine, destination: view, x: view, w: view, strides: ones, dilations: ones, pads_low: zeros,
@@ -189,6 +189,10 @@ impl<'a> Reader<'_, 'a> {
 
     fn number(self, name: &str) -> Result<u32, String> {
         u32::try_from(self.int(name)).map_err(|_| format!("'{name}' = {} does not fit", self.int(name)))
+    }
+
+    fn zero(self, name: &str) -> Result<i32, String> {
+        i32::try_from(self.int(name)).map_err(|_| format!("'{name}' = {} does not fit", self.int(name)))
     }
 
     fn positive(self, name: &str) -> Result<u32, String> {

@@ -1,7 +1,7 @@
 //! Convolutions and pooling on the host, over one to three spatial dimensions.
 
 use super::{HOST, HostRow, one_to_one};
-use crate::lowering::LoweringContext;
+use crate::lowering::{CommandBuilder, LoweringContext};
 use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
@@ -9,6 +9,7 @@ use tilewright_ir::module::OpId;
 
 pub(super) static ROWS: &[HostRow] = &[
     HostRow::new(&core::CONVOLUTION, convolution),
+    HostRow::new(&core::CONVOLUTION_INTEGER, convolution),
     HostRow::new(&core::CONV_TRANSPOSE, convolution),
     HostRow::new(&core::POOL, pool),
 ];
@@ -41,7 +42,7 @@ fn convolution(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         context.host_copy(&destination, &bias.broadcast_to(&destination.dims))?;
     }
     let def = if is_transposed { &tile::CONV_TRANSPOSE } else { &tile::CONVOLUTION };
-    context
+    let command = context
         .command(def, HOST)
         .view(&destination)
         .view(&x)
@@ -50,8 +51,19 @@ fn convolution(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         .attribute("dilations", fields.ints_or("dilations", 1, spatial))
         .attribute("pads_low", low)
         .attribute("groups", fields.int("groups", 1))
-        .attribute("accumulate", bias.is_some())
-        .emit()
+        .attribute("accumulate", bias.is_some());
+    zero_points(command, ["x_zero", "w_zero"].map(|name| fields.int(name, 0))).emit()
+}
+
+/// The zero points of x and w of a convolution of integers, where they are not 0.
+pub(crate) fn zero_points<'c, 'a>(
+    command: CommandBuilder<'c, 'a>,
+    zeros: [i64; 2],
+) -> CommandBuilder<'c, 'a> {
+    ["x_zero", "w_zero"].into_iter().zip(zeros).fold(command, |command, (name, zero)| match zero {
+        0 => command,
+        zero => command.attribute(name, zero),
+    })
 }
 
 fn pool(context: &mut LoweringContext, op: OpId) -> Result<(), String> {

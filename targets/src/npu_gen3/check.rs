@@ -106,6 +106,7 @@ fn wrong_elements(program: &Program, command: &Command, engine: Engine) -> Optio
             && (a == b || b.bits() <= 8 || b == Element::F32 || is_attention && b == Element::F16);
         let fits = match command {
             Command::MatmulInteger { .. } => integers,
+            Command::Convolution { .. } => floats || integers,
             Command::Matmul { scale: Some(_), .. } => floats || integers,
             _ => floats,
         };

@@ -28,13 +28,14 @@ use tilewright_ir::module::{OpId, ValueId};
 pub static LOWERINGS: &[Lowering] = &[
     Lowering { subject: Subject::Kernel("convolution"), place: place_kernel, lower },
     Lowering { subject: Subject::Op(&core::CONVOLUTION), place, lower },
+    Lowering { subject: Subject::Op(&core::CONVOLUTION_INTEGER), place, lower },
     Lowering { subject: Subject::Op(&core::CONV_TRANSPOSE), place, lower },
     Lowering { subject: Subject::Op(&core::POOL), place, lower },
 ];
 
 fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
-    let kinds = [&core::CONVOLUTION, &core::CONV_TRANSPOSE, &core::POOL];
+    let kinds = [&core::CONVOLUTION, &core::CONVOLUTION_INTEGER, &core::CONV_TRANSPOSE, &core::POOL];
     let is_first = |op: &&OpId| kinds.contains(&context.module.op(**op).def);
     let ops = &context.module.block(block).ops;
     let first = ops.iter().find(is_first).ok_or("a kernel without its convolution")?;
@@ -101,11 +102,15 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (shape, x) = Shape::of(context, first, &x, w.as_ref())?;
     let mut inputs = BTreeMap::new();
     for op in &kernel.ops[1..] {
-        for operand in Kernel::operands(context, *op).into_iter().flatten() {
-            if !kernel.makes(context, operand) {
-                let view = context.view(operand)?.broadcast_to(&ty.shape);
-                inputs.insert(operand, view);
+        let scales = [&core::QUANTIZE, &core::DEQUANTIZE].contains(&context.op(*op).def);
+        for (slot, operand) in Kernel::operands(context, *op).into_iter().enumerate() {
+            let Some(operand) = operand.filter(|operand| !kernel.makes(context, *operand)) else { continue };
+            let mut view = context.view(operand)?;
+            if scales && slot > 0 && view.rank() == 1 {
+                // One per channel.
+                view = (2..ty.rank()).fold(view, |view, _| view.with_axis(view.rank()));
             }
+            inputs.insert(operand, view.broadcast_to(&ty.shape));
         }
     }
     let dims = ty.shape.to_vec();
@@ -138,6 +143,17 @@ impl Convolution<'_> {
                 groups.iter().try_for_each(|group| group.write(context, &apart))
             }
         }
+    }
+
+    /// What the matrix engine sums in.
+    fn sum_element(&self) -> Element {
+        if self.x.element.is_integer() { Element::I32 } else { Element::F32 }
+    }
+
+    /// Whether a value of the kernel stays where it is summed: the convolution's own, when it is read inside the kernel alone.
+    fn rests_in_accumulators(&self, context: &LoweringContext, value: ValueId) -> Result<bool, String> {
+        let is_inner = self.w.is_some() && value == self.value && !self.outputs.contains_key(&value);
+        Ok(is_inner && context.ty(value)?.element == self.sum_element())
     }
 
     /// One group of channels as a convolution of its own.
@@ -281,18 +297,28 @@ impl Convolution<'_> {
         }
         if let Some(bias) = &self.bias {
             operands.push(fixed(Flow::Load, &[OUT], bias.element, channels));
-            operands.push(fixed(Flow::Hold, &[OUT], Element::F32, channels));
+            if bias.element != self.sum_element() {
+                operands.push(fixed(Flow::Hold, &[OUT], self.sum_element(), channels));
+            }
         }
         for view in self.inputs.values() {
-            operands.push(fixed(Flow::Load, &[BATCH, OUT], view.element, channels * points));
+            // What repeats is fetched once.
+            let follows = |axis: usize| view.strides[axis] != 0;
+            let axes: Vec<usize> = [BATCH, OUT].into_iter().filter(|axis| follows(*axis)).collect();
+            let channels = if follows(1) { channels } else { 1 };
+            let points = if (2..view.rank()).any(follows) { points } else { 1 };
+            operands.push(fixed(Flow::Load, &axes, view.element, channels * points));
         }
         for op in self.ops {
             let value = context.result(*op, 0);
+            if self.rests_in_accumulators(context, value)? {
+                continue;
+            }
             let flow = if self.outputs.contains_key(&value) { Flow::Store } else { Flow::Hold };
             operands.push(fixed(flow, &[BATCH, OUT], context.ty(value)?.element, channels * points));
         }
         if self.w.is_some() {
-            operands.push(fixed(Flow::Accumulate, &[BATCH, OUT], Element::F32, channels * points));
+            operands.push(fixed(Flow::Accumulate, &[BATCH, OUT], self.sum_element(), channels * points));
         }
         let out = Axis { tile, ..Axis::new("output channel", steps, if grouped { 1 } else { granule }) };
         let axes = vec![
@@ -380,6 +406,7 @@ impl Convolution<'_> {
                     results.push(out(view)?);
                     Home::Result(results.len() - 1)
                 }
+                None if self.rests_in_accumulators(context, value)? => Home::Sum,
                 None => Home::Scratch(context.ty(value)?.element),
             };
             homes.insert(value, home);
@@ -412,6 +439,8 @@ impl Convolution<'_> {
 /// A value's tile.
 enum Home {
     Load(usize),
+    /// In the accumulators, where it is summed.
+    Sum,
     Scratch(Element),
     Result(usize),
 }
@@ -470,6 +499,9 @@ impl Body for ConvolutionBody<'_> {
         for (value, home) in &self.homes {
             let view = match home {
                 Home::Load(_) => continue,
+                Home::Sum => {
+                    self.scratch(context, tiles, space::ACCUMULATOR, self.convolution.sum_element())?
+                }
                 Home::Result(index) => merged(tiles.result(*index), 1),
                 Home::Scratch(element) => self.scratch(context, tiles, space::SRAM, *element)?,
             };
@@ -477,8 +509,12 @@ impl Body for ConvolutionBody<'_> {
         }
         let result = self.views.get(&self.convolution.value).cloned().ok_or("the convolution has no tile")?;
         let is_direct = !self.is_looped && self.bias.is_none();
-        let sum =
-            if is_direct { result } else { self.scratch(context, tiles, space::ACCUMULATOR, Element::F32)? };
+        let is_sum = matches!(self.homes.get(&self.convolution.value), Some(Home::Sum));
+        let sum = if is_direct || is_sum {
+            result
+        } else {
+            self.scratch(context, tiles, space::ACCUMULATOR, self.convolution.sum_element())?
+        };
         if self.is_looped {
             context.command(&tile::FILL, engine::VECTOR).view(&sum).attribute("value", 0.0).emit()?;
         }

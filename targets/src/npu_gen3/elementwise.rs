@@ -84,7 +84,11 @@ const fn row(def: &'static OpDef) -> Lowering {
 /// The reason why not.
 pub fn place(context: &PlaceContext) -> Result<(), String> {
     let operation = context.operation();
-    let values = operation.operands.iter().chain(&operation.results);
+    // Scales of sums of integers are parameters of the output stage, whatever the lanes compute on.
+    let stores_sums =
+        operation.def == &core::QUANTIZE && context.operand(0).is_some_and(|ty| !ty.element.is_float());
+    let operands = if stores_sums { &operation.operands[..1] } else { &operation.operands[..] };
+    let values = operands.iter().chain(&operation.results);
     for ty in values.filter_map(|value| context.module.tensor(*value)) {
         if runtime_element(ty.element).is_none() {
             return Err(format!("the vector engine has no element type {}", ty.element));

@@ -5,7 +5,7 @@
 //! stride 2, window 3, padding 1: output rows 4..8 read input rows 7..16
 //! ```
 
-use crate::host::cut_padding;
+use crate::host::{cut_padding, zero_points};
 use crate::lowering::{LoweringContext, engine};
 use crate::view::View;
 use tilewright_ir::dialects::{core, tile};
@@ -37,6 +37,8 @@ pub struct Shape {
     pads_high: Vec<i64>,
     function: String,
     count_include_pad: bool,
+    /// What integers of x and w count from.
+    zeros: [i64; 2],
 }
 
 /// The input of a tile of output rows.
@@ -84,6 +86,7 @@ impl Shape {
             pads_high,
             function: fields.text("function", "").to_string(),
             count_include_pad: fields.flag("count_include_pad", false),
+            zeros: ["x_zero", "w_zero"].map(|name| fields.int(name, 0)),
         };
         Ok((shape, x))
     }
@@ -152,7 +155,7 @@ impl Shape {
         accumulate: bool,
     ) -> Result<(), String> {
         let def = if self.kind == Kind::Transposed { &tile::CONV_TRANSPOSE } else { &tile::CONVOLUTION };
-        context
+        let command = context
             .command(def, engine::MATRIX)
             .view(destination)
             .view(x)
@@ -161,8 +164,8 @@ impl Shape {
             .attribute("dilations", self.dilations.clone())
             .attribute("pads_low", rows.pads_low.clone())
             .attribute("groups", groups)
-            .attribute("accumulate", accumulate)
-            .emit()
+            .attribute("accumulate", accumulate);
+        zero_points(command, self.zeros).emit()
     }
 
     /// Writes a pooling command.

@@ -6,8 +6,9 @@
 //! ```
 
 use super::matmul::product;
-use super::support::{differ, expect_element, expect_rank, expect_shape, floats, one};
+use super::support::{differ, expect_element, expect_rank, expect_shape, floats, from_integers, one};
 use crate::dim::{Dim, Function};
+use crate::element::Element;
 use crate::op_def::{
     AttributeDef, AttributeRule, Evaluate, Infer, Invocation, OpDef, Signature, Traits, TypeRule, attribute,
     optional, optional_attribute, value,
@@ -38,6 +39,34 @@ pub static CONVOLUTION: OpDef = OpDef {
     traits: Traits::PURE,
     infer: Infer::With(infer_convolution),
     evaluate: Evaluate::With(evaluate_convolution),
+    ..OpDef::DEFAULT
+};
+
+/// Convolution of integers.
+pub static CONVOLUTION_INTEGER: OpDef = OpDef {
+    name: "core.convolution_integer",
+    doc: "result[b, o, p..] = bias[o] + sum over c, q.. of (x[b, c, p * `strides` + q * `dilations` - `pads_low`] - `x_zero`) * (w[o, c, q..] - \
+          `w_zero`) in i32, wrapping; what lies outside x counts as `x_zero`. Operands and the other attributes as in core.convolution, \
+          x and w of at most 8 bits, bias i32. Left out: x_zero and w_zero 0. ONNX ConvInteger.",
+    operands: &[
+        value("x", TypeRule::IntegerTensor),
+        value("w", TypeRule::IntegerTensor),
+        optional("bias", TypeRule::IntegerTensor),
+    ],
+    results: &[value("result", TypeRule::IntegerTensor)],
+    attributes: &[
+        optional_attribute("strides", AttributeRule::Ints),
+        optional_attribute("pads_low", AttributeRule::Ints),
+        optional_attribute("pads_high", AttributeRule::Ints),
+        optional_attribute("dilations", AttributeRule::Ints),
+        optional_attribute("groups", AttributeRule::Int),
+        optional_attribute("x_zero", AttributeRule::Int),
+        optional_attribute("w_zero", AttributeRule::Int),
+    ],
+    axes: CONVOLUTION.axes,
+    traits: Traits::PURE,
+    infer: Infer::With(infer_convolution_integer),
+    evaluate: Evaluate::With(evaluate_convolution_integer),
     ..OpDef::DEFAULT
 };
 
@@ -149,7 +178,6 @@ fn convolution_operands<'a>(
         return Err(format!("operand 'x' must have rank 3 or more, found {} ({x})", x.rank()));
     }
     expect_rank("w", w, x.rank())?;
-    expect_element("w", x.element, w)?;
     let groups = signature.int("groups", 1);
     if groups < 1 {
         return Err(format!("attribute 'groups' must be at least 1, found {groups}"));
@@ -158,6 +186,32 @@ fn convolution_operands<'a>(
 }
 
 fn infer_convolution(signature: &Signature) -> Result<Vec<Type>, String> {
+    let (x, w, shape) = convolution_shape(signature)?;
+    expect_element("w", x.element, w)?;
+    one(x.element, shape)
+}
+
+fn infer_convolution_integer(signature: &Signature) -> Result<Vec<Type>, String> {
+    let (x, w, shape) = convolution_shape(signature)?;
+    for (name, zero, of) in [("x", "x_zero", x), ("w", "w_zero", w)] {
+        let range = of.element.integer_range().filter(|_| of.element.bits() <= 8);
+        let (low, high) = range
+            .ok_or_else(|| format!("operand '{name}' must hold integers of at most 8 bits, found {of}"))?;
+        let value = signature.int(zero, 0);
+        if !(low..=high).contains(&value) {
+            return Err(format!("attribute '{zero}' = {value} is no {} ({low} to {high})", of.element));
+        }
+    }
+    if let Some(bias) = signature.tensor(2) {
+        expect_element("bias", Element::I32, bias)?;
+    }
+    one(Element::I32, shape)
+}
+
+/// x, w and the result's shape.
+fn convolution_shape<'a>(
+    signature: &Signature<'a>,
+) -> Result<(&'a TensorType, &'a TensorType, Vec<Dim>), String> {
     let (x, w, groups) = convolution_operands(signature)?;
     let channels = &w.shape[1] * &Dim::Known(groups);
     if differ(&x.shape[1], &channels) {
@@ -174,11 +228,12 @@ fn infer_convolution(signature: &Signature) -> Result<Vec<Type>, String> {
     for at in 0..x.rank() - 2 {
         shape.push(window.slide(at, &x.shape[at + 2], &w.shape[at + 2])?);
     }
-    one(x.element, shape)
+    Ok((x, w, shape))
 }
 
 fn infer_conv_transpose(signature: &Signature) -> Result<Vec<Type>, String> {
     let (x, w, groups) = convolution_operands(signature)?;
+    expect_element("w", x.element, w)?;
     if differ(&x.shape[1], &w.shape[0]) {
         return Err(format!("channels differ: x has {} and w {}", x.shape[1], w.shape[0]));
     }
@@ -254,6 +309,23 @@ fn add_bias(values: &mut [f64], bias: Option<&Tensor>, positions: usize) {
 }
 
 fn evaluate_convolution(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let sums = convolution_sums(call, floats(call.operand(0)), floats(call.operand(1)))?;
+    Ok(vec![Tensor::from_floats(call.operand(0).element, &call.result_shape(0)?, sums)])
+}
+
+/// Products of 8 bits: every sum of fewer than 2^37 of them is exact in f64.
+fn evaluate_convolution_integer(call: &Invocation) -> Result<Vec<Tensor>, String> {
+    let centered = |slot: usize, zero: &str| {
+        let zero = call.signature.int(zero, 0) as f64;
+        floats(call.operand(slot)).into_iter().map(|value| value - zero).collect()
+    };
+    let sums = convolution_sums(call, centered(0, "x_zero"), centered(1, "w_zero"))?;
+    let wrapped = sums.into_iter().map(|sum| i64::from(sum as i64 as i32)).collect();
+    Ok(vec![from_integers(Element::I32, &call.result_shape(0)?, wrapped)])
+}
+
+/// Sums with bias of a convolution of these numbers, in the shapes of the call's operands.
+fn convolution_sums(call: &Invocation, input: Vec<f64>, weight: Vec<f64>) -> Result<Vec<f64>, String> {
     let (x, w, shape) = (call.operand(0), call.operand(1), call.result_shape(0)?);
     let window = window(&call.signature, x.rank() - 2)?;
     let groups = call.signature.int("groups", 1).max(1) as usize;
@@ -263,7 +335,6 @@ fn evaluate_convolution(call: &Invocation) -> Result<Vec<Tensor>, String> {
     }
     let taps = taps(&window, &x.shape[2..], &w.shape[2..], &shape[2..]);
     let (area, positions) = (x.shape[2..].iter().product::<usize>(), shape[2..].iter().product::<usize>());
-    let (input, weight) = (floats(x), floats(w));
     let depth = channels * taps.len();
     let mut out = vec![0.0; shape.iter().product()];
     // Every group is a product of w [o, c * kernel] with the columns of x [c * kernel, positions].
@@ -279,7 +350,7 @@ fn evaluate_convolution(call: &Invocation) -> Result<Vec<Tensor>, String> {
         product(left, &columns, (outputs, depth, positions), target, |sum, a, b| sum + a * b);
     }
     add_bias(&mut out, call.get(2), positions);
-    Ok(vec![Tensor::from_floats(x.element, &shape, out)])
+    Ok(out)
 }
 
 fn evaluate_conv_transpose(call: &Invocation) -> Result<Vec<Tensor>, String> {
@@ -358,6 +429,19 @@ mod tests {
         assert_near(&call(&CONVOLUTION).with("groups", 2i64).on(&[&x, &w]), &[0.0, 10.0, 200.0, 300.0]);
         let error = call(&CONVOLUTION).infer(&["f32: 1, 3, 8", "f32: 4, 2, 3"]).unwrap_err();
         assert_eq!(error, "channels differ: x has 3 and w with its groups 2");
+    }
+
+    #[test]
+    fn integers_count_from_their_zero_points() {
+        let x = Tensor::from_ints(Element::U8, &[1, 1, 3], vec![10, 12, 255]);
+        let w = Tensor::from_ints(Element::I8, &[1, 1, 2], vec![-128, 5]);
+        let bias = Tensor::from_ints(Element::I32, &[1], vec![1000]);
+        let padded = call(&CONVOLUTION_INTEGER).with("pads_low", vec![1i64]);
+        // Outside lies a 10: padding adds nothing.
+        let found = padded.with("x_zero", 10i64).with("w_zero", 4i64).on(&[&x, &w, &bias]);
+        assert_eq!((found.element, found.ints()), (Element::I32, vec![1000, 1002, 1000 - 2 * 132 + 245]));
+        let error = call(&CONVOLUTION_INTEGER).with("x_zero", 300i64).infer(&["ui8: 1, 1, 3", "i8: 1, 1, 2"]);
+        assert_eq!(error.unwrap_err(), "attribute 'x_zero' = 300 is no ui8 (0 to 255)");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use cast::{BITCAST, CAST};
 pub use compress::{COMPRESS_WEIGHT, SPARSE_EXPAND};
 pub use constant::{CONSTANT, IOTA, SIZE};
 pub use control::{IF, KERNEL, LOOP, SCAN, YIELD};
-pub use convolution::{CONV_TRANSPOSE, CONVOLUTION, POOL};
+pub use convolution::{CONV_TRANSPOSE, CONVOLUTION, CONVOLUTION_INTEGER, POOL};
 pub use elementwise_binary::{
     ADD, BITWISE, BITWISE_FUNCTIONS, COMPARE, DIV, LOGICAL, LOGICAL_FUNCTIONS, MAX, MIN, MUL, POW,
     PREDICATES, REMAINDER, SELECT, SUB,
@@ -135,6 +135,7 @@ pub static DIALECT: Dialect = Dialect {
         &APPEND_BLOCKS,
         &CACHED_ATTENTION,
         &CONVOLUTION,
+        &CONVOLUTION_INTEGER,
         &CONV_TRANSPOSE,
         &POOL,
         &COMPRESS_WEIGHT,

@@ -27,10 +27,11 @@ const PARAMETERS: &[crate::op_def::AttributeDef] =
 pub static QUANTIZE: OpDef = OpDef {
     name: "core.quantize",
     doc: "result = saturate(round_half_even(x / scale) + zero_point) in the element type of the given result type; the quotient is \
-          rounded to x's element type first; float results (f8) take x / scale rounded and saturated. scale is a scalar, [dim] along \
+          rounded to x's element type first, to the scale's where x holds integers (sums of products); float results (f8) take x / scale \
+          rounded and saturated. scale is a scalar, [dim] along \
           `axis`, or of x's rank in blocks of `block` along `axis`; zero_point has its shape. ONNX QuantizeLinear.",
     operands: &[
-        value("x", TypeRule::FloatTensor),
+        value("x", TypeRule::NumberTensor),
         value("scale", TypeRule::FloatTensor),
         optional("zero_point", TypeRule::NumberTensor),
     ],
@@ -194,8 +195,9 @@ fn evaluate_quantize(call: &Invocation) -> Result<Vec<Tensor>, String> {
     let (x, scale, element) = (call.operand(0), call.operand(1), call.result_element(0));
     let places = parameter_places(call, x, scale)?;
     let scales = floats(scale);
+    let rounded = if x.element.is_float() { x.element } else { scale.element };
     let quotients =
-        floats(x).into_iter().zip(&places).map(|(value, at)| round_float(x.element, value / scales[*at]));
+        floats(x).into_iter().zip(&places).map(|(value, at)| round_float(rounded, value / scales[*at]));
     let Some((low, high)) = element.integer_range() else {
         return Ok(vec![Tensor::from_floats(element, &x.shape, quotients.collect())]);
     };
@@ -225,6 +227,9 @@ mod tests {
         let zero = Tensor::from_ints(Element::U8, &[], vec![1]);
         let found = call(&QUANTIZE).on(&[&x, &f32s(&[], &[0.5]), &zero]);
         assert_eq!((found.element, found.ints()), (Element::U8, vec![0, 0, 1, 3, 3, 255]));
+        let sums = Tensor::from_ints(Element::I32, &[3], vec![-3, 5, 1 << 30]);
+        let found = call(&QUANTIZE).to("i8: 3").on(&[&sums, &f32s(&[], &[2.0])]);
+        assert_eq!(found.ints(), [-2, 2, 127]);
         let found = call(&QUANTIZE).to("f8E4M3FN: 6").on(&[&x, &f32s(&[], &[0.5])]);
         assert_near(&found, &[-2.5, -1.5, 0.5, 1.5, 2.5, 448.0]);
     }
