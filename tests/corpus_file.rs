@@ -9,6 +9,7 @@
 //! // target: npu-gen3
 //! // symbols: past=5<=16 seq=3
 //! // sram: 262144
+//! // optimize: size
 //! // tolerance: 1e-5
 //! // results: 1
 //! ```
@@ -32,7 +33,7 @@ use tilewright_passes::pipeline::PassManager;
 use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::interpreter::TransferMode;
 use tilewright_targets::emit::constants::ConstantPool;
-use tilewright_targets::lower::{Options, compile_function};
+use tilewright_targets::lower::{Objective, Options, compile_function};
 use tilewright_targets::memory_plan::Proof;
 
 /// Seed of all inputs and weights of the corpus.
@@ -49,6 +50,8 @@ pub struct Header {
     pub symbols: BTreeMap<String, (i64, i64)>,
     /// SRAM in place of the target's own.
     pub sram_bytes: Option<u64>,
+    /// Whether for the least SRAM.
+    pub for_size: bool,
     /// Results, from the first on, that the pipeline must keep; all unless said. A pass that changes what states are keeps the others'
     /// meaning, not their types.
     pub results: Option<usize>,
@@ -69,6 +72,7 @@ pub fn header(text: &str) -> Header {
             "pipeline" => header.pipeline = Some(value.to_string()),
             "target" => header.target = Some(value.to_string()),
             "sram" => header.sram_bytes = Some(value.parse().expect("sram: a number of bytes")),
+            "optimize" => header.for_size = value == "size",
             "results" => header.results = Some(value.parse().expect("results: a number")),
             "tolerance" => header.tolerance = value.parse().expect("tolerance: a number"),
             "symbols" => {
@@ -251,7 +255,8 @@ fn on_target(
     let function = *module.functions().first().unwrap_or_else(|| panic!("{name}: no function"));
     let function_name = module.symbol_name(function).unwrap_or_default().to_string();
     let symbols = header.symbols.iter().map(|(name, (_, maximum))| (name.clone(), (0, *maximum))).collect();
-    let options = Options { symbols, ..Options::named(&function_name) };
+    let objective = if header.for_size { Objective::Size } else { Objective::Performance };
+    let options = Options { symbols, objective, ..Options::named(&function_name) };
     let mut constants = ConstantPool::new();
     let compiled = match compile_function(module, &function_name, target, &machine, &options, &mut constants)
     {

@@ -4,6 +4,7 @@
 //! The recorded cases beside the repository are run when they are there. `TILEWRIGHT_CASE=word` runs only the cases whose name holds
 //! the word.
 
+mod end_to_end_cascades;
 mod end_to_end_machines;
 mod waits;
 

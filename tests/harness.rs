@@ -4,5 +4,6 @@
 
 pub mod corpus_file;
 pub mod mlir_reader;
+pub mod networks;
 pub mod python;
 pub mod recorded;

@@ -38,7 +38,7 @@ use tilewright_runtime::artifact::{Artifact, ArtifactError, ArtifactWriter, Weig
 use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::stream::Program;
 use tilewright_targets::emit::constants::ConstantPool;
-use tilewright_targets::lower::{self, compile_function};
+use tilewright_targets::lower::{self, Objective, compile_function};
 use tilewright_targets::place::SpacePlan;
 use tilewright_targets::placement::Placement;
 use tilewright_targets::target::Target;
@@ -69,6 +69,16 @@ impl Level {
     }
 }
 
+/// What the programs are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OptimizeFor {
+    /// The fewest modelled cycles in the target's SRAM.
+    #[default]
+    Performance,
+    /// The least SRAM, then the fewest cycles in it.
+    Size,
+}
+
 /// The levels of core IR after import, in the order of [`PIPELINES`].
 const CORE_LEVELS: [Level; 3] = [Level::Core, Level::Optimized, Level::Kernels];
 
@@ -85,6 +95,10 @@ pub struct CompileOptions {
     pub shapes: BTreeMap<String, Vec<i64>>,
     /// SRAM in place of the target's own.
     pub sram_bytes: Option<u64>,
+    /// Fewest cycles, or least SRAM.
+    pub optimize_for: OptimizeFor,
+    /// Run convolutions one after the other, never several stripe by stripe.
+    pub without_cascades: bool,
     /// Chunk lengths and context window.
     pub plan: PlanOptions,
     /// How key/value caches are kept; as the model has them when none is given.
@@ -411,6 +425,11 @@ impl Session {
                     .iter()
                     .map(|(name, maximum)| (name.to_string(), (0, *maximum)))
                     .collect(),
+                objective: match options.optimize_for {
+                    OptimizeFor::Performance => Objective::Performance,
+                    OptimizeFor::Size => Objective::Size,
+                },
+                without_cascades: options.without_cascades,
             };
             let constants = &mut compilation.constants;
             let name = module.symbol_name(function).unwrap_or("main").to_string();

@@ -11,6 +11,7 @@
 //! - kind `convolution`: one convolution first, then element-wise ops of its result's shape, quantisations by tensor or channel too.
 //! - kind `elementwise`: element-wise ops of one result shape; operands broadcast to it.
 //! - kind `attention`: one attention.
+//! - kind `chain`: kernels of kind `convolution`, each but the first reading a result of an earlier one.
 //! - Data movement stays outside, as single ops.
 //!
 //! ```text
@@ -18,18 +19,20 @@
 //! =>  %q, %k = "core.kernel"(%x, %g) <{kind = "rows", name = "rows"}> ({ .. })
 //! ```
 
+mod chains;
 mod prologue;
+mod rebuild;
+mod residuals;
 
 use crate::pass::{Pass, PassContext, PassDef};
 use std::collections::{BTreeMap, BTreeSet};
-use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::attribute::Attribute;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
-use tilewright_ir::location::Location;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
 use tilewright_ir::op_def::{OpDef, Traits};
-use tilewright_ir::types::{TensorType, Type};
+use tilewright_ir::types::TensorType;
 
 /// The pass.
 pub static DEF: PassDef = PassDef {
@@ -57,6 +60,7 @@ enum Kind {
     Convolution,
     Elementwise,
     Attention,
+    Chain,
 }
 
 impl Kind {
@@ -66,6 +70,7 @@ impl Kind {
             Kind::Convolution => "convolution",
             Kind::Elementwise => "elementwise",
             Kind::Attention => "attention",
+            Kind::Chain => "chain",
         }
     }
 }
@@ -87,9 +92,12 @@ fn is_one_of(list: &[&'static OpDef], def: &'static OpDef) -> bool {
 /// Forms the kernels of a function's first block. Gives the number of kernels.
 pub fn form_kernels(module: &mut Module, function: OpId) -> usize {
     let block = module.entry(function, 0);
+    residuals::sink(module, block);
     let groups = Grouping::new(module, block).run();
     let count = groups.len();
-    rebuild(module, block, groups);
+    rebuild::rebuild(module, block, groups);
+    let chains = chains::chains(module, block);
+    rebuild::rebuild(module, block, chains);
     count
 }
 
@@ -102,7 +110,11 @@ pub fn is_compute(def: &OpDef) -> bool {
 /// The number of kernels of a function after [`form_kernels`]: kernels plus computing ops outside of one.
 pub fn kernel_count(module: &Module, function: OpId) -> usize {
     let ops = &module.block(module.entry(function, 0)).ops;
-    ops.iter().filter(|op| is_compute(module.op(**op).def)).count()
+    let count = |op: &OpId| match module.op(*op).attributes.get("kind").and_then(Attribute::as_str) {
+        Some("chain") => module.block(module.entry(*op, 0)).ops.len() - 1,
+        _ => usize::from(is_compute(module.op(*op).def)),
+    };
+    ops.iter().map(count).sum()
 }
 
 struct Group {
@@ -308,12 +320,43 @@ impl<'a> Grouping<'a> {
     /// Takes in consumers until none fits.
     fn grow(&mut self, group: usize) {
         loop {
-            let mut candidates: BTreeSet<usize> =
-                self.groups[group].members.iter().flat_map(|at| self.users(*at)).collect();
+            let users = self.groups[group].members.iter().flat_map(|at| self.users(*at));
+            let mut candidates: BTreeSet<usize> = users.map(|at| self.behind_residual(at, group)).collect();
             candidates.retain(|at| self.group_of[*at].is_none());
-            let Some(next) = candidates.into_iter().find(|at| self.fits(*at, group)) else { return };
-            self.join(next, group);
+            if !candidates.into_iter().any(|at| self.take(at, group)) {
+                return;
+            }
         }
+    }
+
+    /// The op that a dequantised map is for, in a kernel of a convolution; else the op itself.
+    fn behind_residual(&self, at: usize, group: usize) -> usize {
+        let reader =
+            residuals::reader(self.module, self.ops[at]).and_then(|op| self.position.get(&op).copied());
+        reader.filter(|_| self.groups[group].kind == Kind::Convolution).unwrap_or(at)
+    }
+
+    /// Takes an op in if it fits, with the dequantisations of maps that are for it alone.
+    fn take(&mut self, at: usize, group: usize) -> bool {
+        let operands = self.module.op(self.ops[at]).operands.iter();
+        let producers: BTreeSet<usize> = operands.filter_map(|value| self.producer(*value)).collect();
+        let residuals = producers.into_iter().filter(|from| {
+            let is_for_this = self.behind_residual(*from, group) == at && *from != at;
+            let is_alike = self.result(*from).map(|ty| &ty.shape) == self.result(at).map(|ty| &ty.shape);
+            is_for_this && is_alike && self.group_of[*from].is_none()
+        });
+        let residuals: Vec<usize> = residuals.collect();
+        residuals.iter().for_each(|from| self.join(*from, group));
+        let fits = self.fits(at, group) && !residuals.iter().any(|from| self.depends_on_group(*from, group));
+        if fits {
+            self.join(at, group);
+        } else {
+            for from in residuals {
+                self.group_of[from] = None;
+                self.groups[group].members.remove(&from);
+            }
+        }
+        fits
     }
 
     fn fits(&self, at: usize, group: usize) -> bool {
@@ -321,9 +364,12 @@ impl<'a> Grouping<'a> {
         let same_shape = || self.result(at).map(|ty| &ty.shape) == self.result(first).map(|ty| &ty.shape);
         let takes = match self.groups[group].kind {
             Kind::Rows => self.fits_rows(at, first),
-            Kind::Convolution => (self.is_elementwise(at) || self.scales_channels(at)) && same_shape(),
+            Kind::Convolution => {
+                (self.is_elementwise(at) || residuals::scales_channels(self.module, self.ops[at]))
+                    && same_shape()
+            }
             Kind::Elementwise => self.is_elementwise(at) && same_shape(),
-            Kind::Attention => false,
+            Kind::Attention | Kind::Chain => false,
         };
         takes && !self.reserved.contains(&self.ops[at]) && !self.depends_on_group(at, group)
     }
@@ -348,16 +394,6 @@ impl<'a> Grouping<'a> {
     fn is_elementwise(&self, at: usize) -> bool {
         let def = self.def(at);
         def.is(Traits::ELEMENTWISE.with(Traits::PURE)) && !is_one_of(HEAVY, def) && self.result(at).is_some()
-    }
-
-    /// A quantisation or dequantisation with one scale, or one per channel of a convolution's result.
-    fn scales_channels(&self, at: usize) -> bool {
-        let operation = self.module.op(self.ops[at]);
-        let int = |name: &str| operation.attributes.get(name).and_then(Attribute::as_int);
-        let is_one = self.module.operand_at(self.ops[at], 1).and_then(|scale| self.module.tensor(scale));
-        let is_one = is_one.is_some_and(|scale| scale.rank() == 0);
-        let is_by_channel = int("block").unwrap_or(0) == 0 && int("axis").unwrap_or(1) == 1;
-        is_one_of(&[&core::QUANTIZE, &core::DEQUANTIZE], operation.def) && (is_one || is_by_channel)
     }
 
     fn is_last_axis(&self, at: usize) -> bool {
@@ -420,162 +456,6 @@ fn rows_align(ty: &TensorType, leading: &[Dim]) -> bool {
         }
         Some(_) => false,
     }
-}
-
-/// Replaces groups by kernels and puts the block in an order in which every value is made before it is used.
-fn rebuild(module: &mut Module, block: BlockId, groups: Vec<(Kind, Vec<OpId>)>) {
-    let old = module.block(block).ops.clone();
-    let mut unit_of: BTreeMap<OpId, usize> = BTreeMap::new();
-    // Units keep the place of their first op.
-    let mut units: Vec<Vec<OpId>> = Vec::new();
-    let mut kinds: Vec<Option<Kind>> = Vec::new();
-    let group_of: BTreeMap<OpId, usize> =
-        groups.iter().enumerate().flat_map(|(at, group)| group.1.iter().map(move |op| (*op, at))).collect();
-    for op in &old {
-        if unit_of.contains_key(op) {
-            continue;
-        }
-        let (members, kind) = match group_of.get(op) {
-            Some(group) => (groups[*group].1.clone(), Some(groups[*group].0)),
-            None => (vec![*op], None),
-        };
-        members.iter().for_each(|member| {
-            unit_of.insert(*member, units.len());
-        });
-        units.push(members);
-        kinds.push(kind);
-    }
-    let order = sorted(module, &units, &unit_of);
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
-    let mut ops = Vec::new();
-    for unit in order {
-        match kinds[unit] {
-            None => ops.push(units[unit][0]),
-            Some(kind) => ops.push(make_kernel(module, kind, &units[unit], &mut names)),
-        }
-    }
-    module.set_block_ops(block, ops);
-}
-
-/// Units so that each comes after what it reads, otherwise in their old order. Terminators stay last.
-fn sorted(module: &Module, units: &[Vec<OpId>], unit_of: &BTreeMap<OpId, usize>) -> Vec<usize> {
-    let mut needs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); units.len()];
-    let mut feeds: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); units.len()];
-    for (unit, members) in units.iter().enumerate() {
-        for member in members {
-            let mut inner = Vec::new();
-            module.walk(*member, &mut |op| inner.push(op));
-            for op in inner {
-                for value in &module.op(op).operands {
-                    let from = module.producer(*value).and_then(|op| unit_of.get(&op).copied());
-                    if let Some(from) = from.filter(|from| *from != unit) {
-                        needs[unit].insert(from);
-                        feeds[from].insert(unit);
-                    }
-                }
-            }
-        }
-    }
-    let is_last = |unit: usize| module.op(units[unit][0]).def.is(Traits::TERMINATOR);
-    let mut ready: BTreeSet<(bool, usize)> =
-        (0..units.len()).filter(|unit| needs[*unit].is_empty()).map(|unit| (is_last(unit), unit)).collect();
-    let mut order = Vec::with_capacity(units.len());
-    while let Some((_, unit)) = ready.pop_first() {
-        order.push(unit);
-        for next in &feeds[unit] {
-            needs[*next].remove(&unit);
-            if needs[*next].is_empty() {
-                ready.insert((is_last(*next), *next));
-            }
-        }
-    }
-    assert_eq!(order.len(), units.len(), "kernels depend on each other in a circle");
-    order
-}
-
-fn make_kernel(
-    module: &mut Module,
-    kind: Kind,
-    members: &[OpId],
-    names: &mut BTreeMap<String, usize>,
-) -> OpId {
-    let inside: BTreeSet<OpId> = members.iter().copied().collect();
-    let mut operands: Vec<ValueId> = Vec::new();
-    let mut constants: Vec<OpId> = Vec::new();
-    for member in members {
-        for value in &module.op(*member).operands {
-            match module.producer(*value) {
-                Some(op) if inside.contains(&op) => {}
-                Some(op) if module.op(op).def.is(Traits::CONSTANT) => {
-                    if !constants.contains(&op) {
-                        constants.push(op);
-                    }
-                }
-                _ if operands.contains(value) => {}
-                _ => operands.push(*value),
-            }
-        }
-    }
-    let escapes =
-        |module: &Module, value: ValueId| module.value(value).users.iter().any(|user| !inside.contains(user));
-    let outputs: Vec<ValueId> = members
-        .iter()
-        .flat_map(|op| module.op(*op).results.to_vec())
-        .filter(|value| escapes(module, *value))
-        .collect();
-    let types: Vec<Type> = outputs.iter().map(|value| module.ty(*value).clone()).collect();
-    let location = Location::fuse(None, members.iter().map(|op| module.op(*op).location.clone()));
-    let stem = kind.text();
-    let number = names.entry(stem.to_string()).or_insert(0);
-    let name = if *number == 0 { stem.to_string() } else { format!("{stem}_{number}") };
-    *number += 1;
-    let mut attributes = Attributes::new();
-    attributes.insert("kind".into(), Attribute::str(stem));
-    attributes.insert("name".into(), Attribute::str(&name));
-    let kernel = module.create_op(&core::KERNEL, &operands, attributes, &types, location);
-    let region = module.add_region(kernel);
-    let argument_types: Vec<Type> = operands.iter().map(|value| module.ty(*value).clone()).collect();
-    let body = module.add_block(region, &argument_types);
-    let mut inner: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    for (value, argument) in operands.iter().zip(module.block(body).arguments.clone()) {
-        module.value_mut(argument).name = module.value(*value).name.clone();
-        inner.insert(*value, argument);
-    }
-    for constant in constants {
-        let operation = module.op(constant).clone();
-        let (outer, ty) = (operation.results[0], module.ty(operation.results[0]).clone());
-        let copy = module.create_op(operation.def, &[], operation.attributes, &[ty], operation.location);
-        module.append(body, copy);
-        let result = module.result(copy);
-        module.value_mut(result).name = module.value(outer).name.clone();
-        inner.insert(outer, result);
-    }
-    for member in members {
-        module.detach(*member);
-        module.append(body, *member);
-        for index in 0..module.op(*member).operands.len() {
-            let value = module.op(*member).operands[index];
-            if let Some(mapped) = inner.get(&value) {
-                module.set_operand(*member, index, *mapped);
-            }
-        }
-    }
-    // Users outside read the kernel's results; the yield keeps reading the inner values.
-    for (at, value) in outputs.iter().enumerate() {
-        let result = module.op(kernel).results[at];
-        module.value_mut(result).name = module.value(*value).name.clone();
-        let users = module.value(*value).users.clone();
-        for user in users {
-            for index in 0..module.op(user).operands.len() {
-                if !inside.contains(&user) && module.op(user).operands[index] == *value {
-                    module.set_operand(user, index, result);
-                }
-            }
-        }
-    }
-    let end = module.create_op(&core::YIELD, &outputs, Attributes::new(), &[], Location::Unknown);
-    module.append(body, end);
-    kernel
 }
 
 #[cfg(test)]

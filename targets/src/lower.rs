@@ -12,8 +12,10 @@ mod compressed;
 mod constant_fold;
 mod cost;
 mod interface;
+mod objective;
 
 pub(crate) use self::compressed::{Compressed, Stored};
+pub use self::objective::Objective;
 use crate::check_memory_plan::check_memory_plan;
 use crate::emit::constants::ConstantPool;
 use crate::host;
@@ -41,6 +43,10 @@ pub struct Options {
     pub context_window: Option<i64>,
     /// Range of each symbol left in the function's types, inclusive.
     pub symbols: BTreeMap<String, (i64, i64)>,
+    /// What it is for.
+    pub objective: Objective,
+    /// Run kernels one after the other, never stripe by stripe together.
+    pub without_cascades: bool,
 }
 
 impl Options {
@@ -76,20 +82,55 @@ pub fn compile_function(
     options: &Options,
     constants: &mut ConstantPool,
 ) -> Result<Compiled, Diagnostics> {
-    let (tile, placement) = lower_function(module, function, target, machine, options)?;
-    let capacities = Capacities {
-        sram_bytes: Some(machine.sram_bytes),
-        accumulator_bytes: Some(machine.accumulator_bytes),
+    let Tried { tile, placed, memory, placement } = match options.objective {
+        Objective::Performance => Tried::under(module, function, target, machine, options, None)?,
+        Objective::Size => objective::smallest(module, function, target, machine, options)?,
     };
     let one = |diagnostic| vec![diagnostic];
-    let mut placed = tile.clone();
     let main = placed.function(function).ok_or_else(|| no_function(function))?;
-    let memory = place(&mut placed, main, &capacities).map_err(one)?;
-    check_memory_plan(&placed, main, &capacities).map_err(one)?;
+    check_memory_plan(&placed, main, &capacities(machine)).map_err(one)?;
     let program =
         crate::emit::emit(&placed, main, &options.name, options.chunk_length, &memory.bytes, constants)
             .map_err(one)?;
     Ok(Compiled { tile, placed, memory, program, placement })
+}
+
+/// A function lowered and placed.
+struct Tried {
+    tile: Module,
+    placed: Module,
+    memory: Placed,
+    placement: Placement,
+}
+
+impl Tried {
+    /// Lowers and places a function; plans of kernels use at most `limit` bytes of SRAM.
+    fn under(
+        module: &Module,
+        function: &str,
+        target: &'static Target,
+        machine: &Machine,
+        options: &Options,
+        limit: Option<u64>,
+    ) -> Result<Tried, Diagnostics> {
+        let (tile, placement) = lower_within(module, function, target, machine, options, limit)?;
+        let mut placed = tile.clone();
+        let main = placed.function(function).ok_or_else(|| no_function(function))?;
+        let memory = place(&mut placed, main, &capacities(machine)).map_err(|problem| vec![problem])?;
+        Ok(Tried { tile, placed, memory, placement })
+    }
+
+    fn on_host(&self) -> usize {
+        self.placement.rows.iter().filter(|row| row.target == "host").count()
+    }
+
+    fn bytes(&self, space: &str) -> u64 {
+        self.memory.bytes.get(space).copied().unwrap_or(0)
+    }
+}
+
+fn capacities(machine: &Machine) -> Capacities {
+    Capacities { sram_bytes: Some(machine.sram_bytes), accumulator_bytes: Some(machine.accumulator_bytes) }
 }
 
 fn no_function(name: &str) -> Diagnostics {
@@ -107,6 +148,17 @@ pub fn lower_function(
     machine: &Machine,
     options: &Options,
 ) -> Result<(Module, Placement), Diagnostics> {
+    lower_within(module, function, target, machine, options, None)
+}
+
+fn lower_within(
+    module: &Module,
+    function: &str,
+    target: &'static Target,
+    machine: &Machine,
+    options: &Options,
+    sram_limit_bytes: Option<u64>,
+) -> Result<(Module, Placement), Diagnostics> {
     let source = module.function(function).ok_or_else(|| no_function(function))?;
     let mut tile = Module::new();
     let (body, attributes) = (tile.body(), interface::tile_function_attributes(function));
@@ -119,6 +171,8 @@ pub fn lower_function(
     let mut context = LoweringContext::new(module, tile, block, ranges);
     context.machine = machine.clone();
     context.copy_engine = target.copy_engine;
+    context.sram_limit_bytes = sram_limit_bytes;
+    context.is_cascading = !options.without_cascades;
     context.folded = constant_fold::foldable(module, source);
     context.target = Some(target);
     context.compressed =

@@ -117,6 +117,10 @@ pub struct LoweringContext<'a> {
     pub ranges: Ranges,
     /// The machine that is compiled for.
     pub machine: Machine,
+    /// SRAM that a kernel's plan may use, where it is less than the machine's.
+    pub sram_limit_bytes: Option<u64>,
+    /// Whether kernels of a chain may run together, stripe by stripe.
+    pub is_cascading: bool,
     /// Who copies between places in memory when an op only moves elements.
     pub copy_engine: &'static str,
     /// The block that tile ops are appended to.
@@ -153,6 +157,8 @@ impl<'a> LoweringContext<'a> {
             tile,
             ranges,
             machine: Machine::reference(),
+            sram_limit_bytes: None,
+            is_cascading: true,
             copy_engine: engine::HOST,
             block: top,
             top,

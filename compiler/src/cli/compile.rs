@@ -19,6 +19,7 @@ use tilewright_passes::quantize_weights::WeightRow;
     tilewright compile models/story-3m -o story.npu --quantize mixed --quantize-override 'role:last=fp8_e4m3'\n  \
     tilewright compile models/story-3m -o story.npu --prune 2:4 --quantize int4\n  \
     tilewright compile model.onnx -o - --compile-to kernels\n  \
+    tilewright compile vision.onnx -o vision.npu --target micro-npu --optimize-for size\n  \
     tilewright compile model.onnx -o short.npu --chunk-lengths 1,32 --strip-weights --weights shared.weights.npu\n  \
     tilewright compile model.onnx -o model.npu --dump-compilation-phases-to phases --explain")]
 pub(crate) struct Arguments {

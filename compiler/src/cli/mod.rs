@@ -27,7 +27,7 @@ mod synthesize;
 
 use crate::calibrate::scaling::Scaling;
 use crate::calibrate::{ActivationScales, Method};
-use crate::driver::CompileOptions;
+use crate::driver::{CompileOptions, OptimizeFor};
 use crate::exit::{EXIT_CODES, Failure};
 use crate::import::Activations;
 use crate::kv_cache::KvCache;
@@ -123,6 +123,12 @@ pub(crate) struct CompileArguments {
     /// Bytes of on-chip SRAM, in place of the target's own (256KiB, 1MiB, or a number)
     #[arg(long, value_name = "BYTES")]
     pub(crate) sram_bytes: Option<String>,
+    /// Fewest modelled cycles in that SRAM, or as little SRAM as can be
+    #[arg(long, value_enum, default_value_t, value_name = "GOAL")]
+    pub(crate) optimize_for: OptimizeFor,
+    /// Run convolutions one after the other, never several together stripe by stripe of their feature maps
+    #[arg(long)]
+    pub(crate) no_cascading: bool,
     /// Tokens that one call takes, largest prompt chunk last: one program each, all sharing weights and state
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     pub(crate) chunk_lengths: Vec<usize>,
@@ -397,6 +403,8 @@ impl CompileArguments {
                 .collect::<Result<_, Failure>>()?,
             shapes: self.input_shape.iter().map(|word| parse_shape(word)).collect::<Result<_, _>>()?,
             sram_bytes: self.sram_bytes.as_deref().map(parse_bytes).transpose()?,
+            optimize_for: self.optimize_for,
+            without_cascades: self.no_cascading,
             plan: PlanOptions {
                 chunk_lengths: self.chunk_lengths.clone(),
                 context_window: self.context_window,

@@ -62,6 +62,15 @@ impl Kernel {
         Ok(Kernel { ops, outputs })
     }
 
+    /// The first op of a kernel that computes, or a single op.
+    pub fn first(context: &LoweringContext, op: OpId) -> Option<OpId> {
+        if context.op(op).def != &core::KERNEL {
+            return Some(op);
+        }
+        let ops = &context.source.block(context.source.entry(op, 0)).ops;
+        ops.iter().copied().find(|op| !context.op(*op).def.is(Traits::CONSTANT))
+    }
+
     /// True if a value is made by one of the kernel's ops.
     pub fn makes(&self, context: &LoweringContext, value: ValueId) -> bool {
         context.source.producer(value).is_some_and(|op| self.ops.contains(&op))

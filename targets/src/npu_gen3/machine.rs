@@ -41,8 +41,9 @@ pub fn place_product(context: &PlaceContext, activation: Element, weight: Elemen
 /// What the tile search may use of the context's machine.
 pub fn limits(context: &LoweringContext) -> Limits {
     let machine = &context.machine;
+    let sram_bytes = machine.sram_bytes - machine.sram_bytes / SRAM_SLACK_DIVISOR;
     Limits {
-        sram_bytes: machine.sram_bytes - machine.sram_bytes / SRAM_SLACK_DIVISOR,
+        sram_bytes: context.sram_limit_bytes.map_or(sram_bytes, |limit| limit.min(sram_bytes)),
         accumulator_bytes: machine.accumulator_bytes,
         dram_bytes_per_cycle: machine.dram_bytes_per_cycle,
         transfer_cycles: machine.dram_latency_cycles,

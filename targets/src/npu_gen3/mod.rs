@@ -3,6 +3,7 @@
 //! [`nest`] is the double-buffered tile loop that everything runs in, [`tile_search`] finds tile sizes, [`tile_op`] computes one op on
 //! tiles. On these stand the families: [`elementwise`] and [`group`] on the vector engine, [`cluster`] with [`matmul`], [`rows`] and
 //! [`rows_schedule`] around matrix products.
+//! [`convolution`] runs windows in row tiles, [`cascade`] chains of them through SRAM.
 //!
 //! ```text
 //! core.linear -> transfer dma0, matmul matrix, binary vector, transfer dma1
@@ -10,6 +11,7 @@
 
 pub mod attention;
 pub mod cached_attention;
+pub mod cascade;
 pub mod check;
 pub mod cluster;
 pub mod convolution;
@@ -41,12 +43,13 @@ pub static NPU_GEN3: Target = Target {
     lowerings: &LOWERINGS,
 };
 
-static PARTS: [&[Lowering]; 7] = [
+static PARTS: [&[Lowering]; 8] = [
     rows::LOWERINGS,
     matmul::LOWERINGS,
     attention::LOWERINGS,
     cached_attention::LOWERINGS,
     convolution::LOWERINGS,
+    cascade::LOWERINGS,
     elementwise::LOWERINGS,
     movement::LOWERINGS,
 ];

@@ -60,8 +60,25 @@ impl Shape {
         x: &View,
         w: Option<&View>,
     ) -> Result<(Shape, View), String> {
+        let mut shape = Shape::read(context, op, x.rank() - 2, w.map(|w| w.dims.as_slice()))?;
+        let x = match shape.kind {
+            Kind::Transposed => x.clone(),
+            _ => cut_padding(x, &mut shape.pads_low, &mut shape.pads_high),
+        };
+        Ok((shape, x))
+    }
+
+    /// Reads an op over `spatial` dimensions with weights of these dimensions.
+    ///
+    /// # Errors
+    /// When the window's size is not known.
+    pub fn read(
+        context: &LoweringContext,
+        op: OpId,
+        spatial: usize,
+        w: Option<&[Dim]>,
+    ) -> Result<Shape, String> {
         let fields = context.fields(op);
-        let spatial = x.rank() - 2;
         let def = context.op(op).def;
         let kind = match def {
             def if def == &core::POOL => Kind::Pool,
@@ -69,26 +86,27 @@ impl Shape {
             _ => Kind::Plain,
         };
         let window = match w {
-            Some(w) => w.dims[2..].iter().map(Dim::known).collect::<Option<Vec<i64>>>(),
+            Some(dims) => dims[2..].iter().map(Dim::known).collect::<Option<Vec<i64>>>(),
             None => Some(fields.ints("kernel").to_vec()),
         };
-        let mut pads_low = fields.ints_or("pads_low", 0, spatial);
-        let mut pads_high = fields.ints_or("pads_high", 0, spatial);
-        let x =
-            if kind == Kind::Transposed { x.clone() } else { cut_padding(x, &mut pads_low, &mut pads_high) };
         let shape = Shape {
             kind,
             groups: fields.int("groups", 1),
             window: window.ok_or("the window's size is not known")?,
             strides: fields.ints_or("strides", 1, spatial),
             dilations: fields.ints_or("dilations", 1, spatial),
-            pads_low,
-            pads_high,
+            pads_low: fields.ints_or("pads_low", 0, spatial),
+            pads_high: fields.ints_or("pads_high", 0, spatial),
             function: fields.text("function", "").to_string(),
             count_include_pad: fields.flag("count_include_pad", false),
             zeros: ["x_zero", "w_zero"].map(|name| fields.int(name, 0)),
         };
-        Ok((shape, x))
+        Ok(shape)
+    }
+
+    /// Whether padding cuts rows or columns off.
+    pub fn cuts(&self) -> bool {
+        self.kind != Kind::Transposed && self.pads_low.iter().chain(&self.pads_high).any(|pad| *pad < 0)
     }
 
     /// Positions of a window.
@@ -109,6 +127,30 @@ impl Shape {
         reached.clamp(1, rows.max(1))
     }
 
+    /// Rows of x and its padding that windows of the output rows `start..start + length` reach, the first and the one after the last.
+    fn reached(&self, start: i64, length: i64) -> (i64, i64) {
+        let first = start * self.strides[0] - self.pads_low[0];
+        (first, first + (length - 1) * self.strides[0] + self.reach() + 1)
+    }
+
+    /// Rows of x, of `rows`, that the output rows `start..start + length` read: the first and the one after the last.
+    pub fn rows_read(&self, start: i64, length: i64, rows: i64) -> (i64, i64) {
+        match self.kind {
+            Kind::Transposed => {
+                // Input row i reaches output rows i * stride - pad .. + reach.
+                let at = start + self.pads_low[0];
+                let first = -(-(at - self.reach())).div_euclid(self.strides[0]);
+                let first = first.min(at.div_euclid(self.strides[0])).clamp(0, rows);
+                (first, ((at + length - 1).div_euclid(self.strides[0]) + 1).clamp(first, rows))
+            }
+            _ => {
+                let (first, end) = self.reached(start, length);
+                let first = first.clamp(0, rows);
+                (first, end.clamp(first, rows))
+            }
+        }
+    }
+
     /// The input of output rows `start..start + length`.
     pub fn row_tile(&self, x: &View, start: i64, length: &Dim) -> RowTile {
         let (mut pads_low, mut pads_high) = (self.pads_low.clone(), self.pads_high.clone());
@@ -116,26 +158,16 @@ impl Shape {
         let (Some(length), Some(rows)) = (length.known(), x.dims[2].known()) else {
             return RowTile { x: x.clone(), pads_low, pads_high };
         };
-        let (first, end) = match self.kind {
-            Kind::Transposed => {
-                // Input row i reaches output rows i * stride - pad .. + reach.
-                let at = start + self.pads_low[0];
-                let first = -(-(at - self.reach())).div_euclid(self.strides[0]);
-                let first = first.min(at.div_euclid(self.strides[0])).clamp(0, rows);
-                let end = ((at + length - 1).div_euclid(self.strides[0]) + 1).clamp(first, rows);
-                pads_low[0] = at - first * self.strides[0];
-                (first, end)
-            }
+        let (first, end) = self.rows_read(start, length, rows);
+        match self.kind {
+            Kind::Transposed => pads_low[0] = start + self.pads_low[0] - first * self.strides[0],
             _ => {
-                let first = start * self.strides[0] - self.pads_low[0];
-                let end = first + (length - 1) * self.strides[0] + self.reach() + 1;
-                pads_low[0] = (-first).max(0);
+                let (from, until) = self.reached(start, length);
+                pads_low[0] = (-from).max(0);
                 // Beyond the padding lies what a rounded-up result reaches: it counts as nothing.
-                pads_high[0] = (end - rows).clamp(0, self.pads_high[0]);
-                let first = first.clamp(0, rows);
-                (first, end.clamp(first, rows))
+                pads_high[0] = (until - rows).clamp(0, self.pads_high[0]);
             }
-        };
+        }
         RowTile { x: x.slice(2, &Dim::Known(first), &Dim::Known(end - first), 1), pads_low, pads_high }
     }
 
@@ -191,5 +223,22 @@ impl Shape {
             .attribute("pads_high", rows.pads_high.clone())
             .attribute("count_include_pad", self.count_include_pad)
             .emit()
+    }
+
+    /// A window over rows alone, for tests.
+    #[cfg(test)]
+    pub fn rows(window: i64, stride: i64, dilation: i64, pad: i64) -> Shape {
+        Shape {
+            kind: Kind::Plain,
+            groups: 1,
+            window: vec![window],
+            strides: vec![stride],
+            dilations: vec![dilation],
+            pads_low: vec![pad],
+            pads_high: vec![pad],
+            function: String::new(),
+            count_include_pad: false,
+            zeros: [0; 2],
+        }
     }
 }

@@ -267,6 +267,36 @@ fn search_all(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
     best.map(|(_, plan)| plan).ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
 }
 
+/// Plans that none beats in both SRAM and cycles, least SRAM first; none when not even the smallest tiles fit.
+pub fn frontier(problem: &Problem, limits: Limits) -> Vec<Plan> {
+    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
+    let mut plans = Vec::new();
+    let mut index = vec![0usize; sizes.len()];
+    loop {
+        let tiles: Vec<u64> = index.iter().zip(&sizes).map(|(at, list)| list[*at]).collect();
+        let sram_bytes = sram_bytes(problem, &tiles);
+        if sram_bytes <= limits.sram_bytes && accumulator_bytes(problem, &tiles) <= limits.accumulator_bytes {
+            plans
+                .extend(problem.orders.iter().map(|order| score(problem, limits, &tiles, order, sram_bytes)));
+        }
+        if !advance(&mut index, &sizes) {
+            return unbeaten(plans);
+        }
+    }
+}
+
+/// The plans that no other beats in both SRAM and cycles, least SRAM first.
+pub fn unbeaten(mut plans: Vec<Plan>) -> Vec<Plan> {
+    plans.sort_by_cached_key(|plan| (plan.sram_bytes, Key::of(plan)));
+    let mut least = u64::MAX;
+    plans.retain(|plan| {
+        let is_better = plan.cycles < least;
+        least = least.min(plan.cycles);
+        is_better
+    });
+    plans
+}
+
 /// A plan for nests with many axes: axes are taken whole from the innermost on while they fit, the next one as far as it fits,
 /// the others step by step. Axes are in loop order.
 ///

@@ -46,8 +46,9 @@ pub static CONVOLUTION: OpDef = OpDef {
 pub static CONVOLUTION_INTEGER: OpDef = OpDef {
     name: "core.convolution_integer",
     doc: "result[b, o, p..] = bias[o] + sum over c, q.. of (x[b, c, p * `strides` + q * `dilations` - `pads_low`] - `x_zero`) * (w[o, c, q..] - \
-          `w_zero`) in i32, wrapping; what lies outside x counts as `x_zero`. Operands and the other attributes as in core.convolution, \
-          x and w of at most 8 bits, bias i32. Left out: x_zero and w_zero 0. ONNX ConvInteger.",
+          `w_zero`) in i32, wrapping; outside x, which is padded by `pads_low` and `pads_high`, lies `x_zero`. x [n, c, spatial..] \
+          and w [o, c / `groups`, kernel..] of at most 8 bits, bias [o] in i32. Left out: as in core.convolution, x_zero and w_zero 0. \
+          ONNX ConvInteger.",
     operands: &[
         value("x", TypeRule::IntegerTensor),
         value("w", TypeRule::IntegerTensor),
@@ -158,7 +159,7 @@ impl Window {
     fn slide(&self, at: usize, dim: &Dim, kernel: &Dim) -> Result<Dim, String> {
         let one = Dim::Known(1);
         let reach = &Dim::Known(self.dilations[at]) * &(kernel - &one);
-        let padded = dim + &Dim::Known(self.pads_low[at] + self.pads_high[at]);
+        let padded = dim + &Dim::Known(self.pads_low[at].saturating_add(self.pads_high[at]));
         let span = &(&padded - &reach) - &one;
         if matches!(span, Dim::Known(value) if value < 0) {
             return Err(format!(

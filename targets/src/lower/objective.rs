@@ -1,0 +1,61 @@
+//! What a compilation is for: the fewest cycles in the SRAM there is, or the least SRAM.
+//!
+//! The least is searched for: the function is lowered and placed under tighter and tighter limits of what a kernel's plan may use. A limit
+//! is too tight when something then runs on the host or lies in DRAM that did not before.
+//!
+//! ```text
+//! 103808 bytes at 917504, 41216 at 32768, too tight at 16384, 36992 at 23170, ..   =>   36992
+//! ```
+
+use super::{Options, Tried};
+use crate::target::Target;
+use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::module::Module;
+use tilewright_passes::machine::Machine;
+
+/// What a compilation is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objective {
+    /// The fewest modelled cycles in the SRAM of the machine.
+    #[default]
+    Performance,
+    /// The least SRAM, then the fewest cycles in it.
+    Size,
+}
+
+/// Limits that are tried: each halves the ratio of what fits and what does not, from 2^8 down to about 3 in 100.
+const TRIES: usize = 8;
+/// The first limit that is taken to be too tight, as a fraction of what fits.
+const RANGE: u64 = 256;
+
+/// The placed function that takes the least SRAM, of those tried.
+///
+/// # Errors
+/// When it cannot be lowered without a limit.
+pub(super) fn smallest(
+    module: &Module,
+    function: &str,
+    target: &'static Target,
+    machine: &Machine,
+    options: &Options,
+) -> Result<Tried, Diagnostics> {
+    let mut best = Tried::under(module, function, target, machine, options, None)?;
+    let (on_host, dram_bytes) = (best.on_host(), best.bytes("dram"));
+    let mut fits = best.bytes("sram");
+    let mut tight = fits / RANGE;
+    for _ in 0..TRIES {
+        // The middle in ratio: no float, no rounding that differs between machines.
+        let limit = (u128::from(fits) * u128::from(tight.max(1))).isqrt() as u64;
+        let tried = Tried::under(module, function, target, machine, options, Some(limit));
+        match tried.ok().filter(|tried| tried.on_host() <= on_host && tried.bytes("dram") <= dram_bytes) {
+            Some(tried) => {
+                fits = limit;
+                if tried.bytes("sram") < best.bytes("sram") {
+                    best = tried;
+                }
+            }
+            None => tight = limit,
+        }
+    }
+    Ok(best)
+}
