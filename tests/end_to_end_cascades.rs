@@ -27,7 +27,7 @@ fn networks_run_on_integers_and_agree_with_the_floats_of_the_model() {
         for target in ["npu-gen3", "micro-npu"] {
             for optimize_for in [OptimizeFor::Performance, OptimizeFor::Size] {
                 for cascades in [true, false] {
-                    let how = How { target, optimize_for, cascades };
+                    let how = How { target, optimize_for, cascades, sram_bytes: None };
                     let compiled = compile(&session, &source, how);
                     let found = compiled.run(&input);
                     for (found, expected) in found[0].ints().iter().zip(expected[0].ints()) {
@@ -56,7 +56,7 @@ fn cascades_take_less_sram_than_two_maps_side_by_side() {
         let (_folder, source) = written(&network);
         for target in ["npu-gen3", "micro-npu"] {
             let plan = |cascades| {
-                let how = How { target, optimize_for: OptimizeFor::Size, cascades };
+                let how = How { target, optimize_for: OptimizeFor::Size, cascades, sram_bytes: None };
                 compile(&session, &source, how)
             };
             let (together, apart) = (plan(true), plan(false));

@@ -18,6 +18,8 @@ pub struct How {
     pub optimize_for: OptimizeFor,
     /// Whether kernels may run together stripe by stripe.
     pub cascades: bool,
+    /// SRAM in place of the machine's own.
+    pub sram_bytes: Option<u64>,
 }
 
 /// A network in a folder of its own, compiled.
@@ -68,6 +70,7 @@ pub fn compile(session: &Session, source: &Source, how: How) -> Compiled {
         target: how.target.into(),
         optimize_for: how.optimize_for,
         without_cascades: !how.cascades,
+        sram_bytes: how.sram_bytes,
         ..CompileOptions::default()
     };
     let compilation = session.compile(source, &options).unwrap_or_else(|problems| panic!("{}", problems[0]));

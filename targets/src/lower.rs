@@ -82,16 +82,14 @@ pub fn compile_function(
     options: &Options,
     constants: &mut ConstantPool,
 ) -> Result<Compiled, Diagnostics> {
-    let Tried { tile, placed, memory, placement } = match options.objective {
-        Objective::Performance => Tried::under(module, function, target, machine, options, None)?,
+    let tried = match options.objective {
+        Objective::Performance => objective::fastest(module, function, target, machine, options)?,
         Objective::Size => objective::smallest(module, function, target, machine, options)?,
     };
-    let one = |diagnostic| vec![diagnostic];
-    let main = placed.function(function).ok_or_else(|| no_function(function))?;
-    check_memory_plan(&placed, main, &capacities(machine)).map_err(one)?;
-    let program =
-        crate::emit::emit(&placed, main, &options.name, options.chunk_length, &memory.bytes, constants)
-            .map_err(one)?;
+    let main = tried.placed.function(function).ok_or_else(|| no_function(function))?;
+    check_memory_plan(&tried.placed, main, &capacities(machine)).map_err(|problem| vec![problem])?;
+    let program = tried.emit(function, options, constants)?;
+    let Tried { tile, placed, memory, placement } = tried;
     Ok(Compiled { tile, placed, memory, program, placement })
 }
 
@@ -118,6 +116,18 @@ impl Tried {
         let main = placed.function(function).ok_or_else(|| no_function(function))?;
         let memory = place(&mut placed, main, &capacities(machine)).map_err(|problem| vec![problem])?;
         Ok(Tried { tile, placed, memory, placement })
+    }
+
+    fn emit(
+        &self,
+        function: &str,
+        options: &Options,
+        constants: &mut ConstantPool,
+    ) -> Result<Program, Diagnostics> {
+        let main = self.placed.function(function).ok_or_else(|| no_function(function))?;
+        let (name, length) = (&options.name, options.chunk_length);
+        crate::emit::emit(&self.placed, main, name, length, &self.memory.bytes, constants)
+            .map_err(|problem| vec![problem])
     }
 
     fn on_host(&self) -> usize {

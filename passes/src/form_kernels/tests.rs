@@ -1,11 +1,14 @@
 //! Kernels of small functions.
 
 use super::*;
+use tilewright_ir::attribute::Attributes;
 use tilewright_ir::builder::Builder;
 use tilewright_ir::dialects::builtin;
 use tilewright_ir::element::Element;
 use tilewright_ir::evaluate;
+use tilewright_ir::location::Location;
 use tilewright_ir::tensor::Tensor;
+use tilewright_ir::types::Type;
 
 /// A feed-forward layer: norm, gate and up, glu, down, residual.
 fn feed_forward() -> Module {

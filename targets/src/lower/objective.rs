@@ -1,5 +1,8 @@
 //! What a compilation is for: the fewest cycles in the SRAM there is, or the least SRAM.
 //!
+//! A function with chains of kernels is lowered with and without cascades, and the timing model's word on the two streams is taken: the
+//! planner of chains adds up tiles, the timing model sees engines wait for each other.
+//!
 //! The least is searched for: the function is lowered and placed under tighter and tighter limits of what a kernel's plan may use. A limit
 //! is too tight when something then runs on the host or lies in DRAM that did not before.
 //!
@@ -8,10 +11,15 @@
 //! ```
 
 use super::{Options, Tried};
+use crate::emit::constants::ConstantPool;
+use crate::figures;
 use crate::target::Target;
+use tilewright_ir::attribute::Attribute;
 use tilewright_ir::diagnostic::Diagnostics;
+use tilewright_ir::dialects::core;
 use tilewright_ir::module::Module;
 use tilewright_passes::machine::Machine;
+use tilewright_runtime::timing::{Request, estimate};
 
 /// What a compilation is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +35,47 @@ pub enum Objective {
 const TRIES: usize = 8;
 /// The first limit that is taken to be too tight, as a fraction of what fits.
 const RANGE: u64 = 256;
+
+/// Commands that are followed at most to tell two streams apart.
+const STEPS_MAX: u64 = 1 << 22;
+
+/// The placed function of the fewest modelled cycles, and of the least SRAM among equals.
+///
+/// # Errors
+/// When it cannot be lowered.
+pub(super) fn fastest(
+    module: &Module,
+    function: &str,
+    target: &'static Target,
+    machine: &Machine,
+    options: &Options,
+) -> Result<Tried, Diagnostics> {
+    let together = Tried::under(module, function, target, machine, options, None)?;
+    if options.without_cascades || !has_chain(module, function) {
+        return Ok(together);
+    }
+    let options = Options { without_cascades: true, ..options.clone() };
+    let Ok(apart) = Tried::under(module, function, target, machine, &options, None) else {
+        return Ok(together);
+    };
+    let cost = |tried: &Tried| {
+        let constants = &mut ConstantPool::new();
+        let program = tried.emit(function, &options, constants).ok()?;
+        let request = Request { steps_max: STEPS_MAX, ..Request::default() };
+        let timing = estimate(&program, &figures::of(machine), &request).ok()?;
+        Some((tried.on_host(), timing.cycles, tried.bytes("sram")))
+    };
+    let is_slower = cost(&together).zip(cost(&apart)).is_some_and(|(together, apart)| apart < together);
+    Ok(if is_slower { apart } else { together })
+}
+
+fn has_chain(module: &Module, function: &str) -> bool {
+    let Some(function) = module.function(function) else { return false };
+    let kind =
+        |op: &tilewright_ir::module::OpId| module.op(*op).attributes.get("kind").and_then(Attribute::as_str);
+    let ops = &module.block(module.entry(function, 0)).ops;
+    ops.iter().any(|op| module.op(*op).def == &core::KERNEL && kind(op) == Some("chain"))
+}
 
 /// The placed function that takes the least SRAM, of those tried.
 ///
