@@ -158,7 +158,7 @@ impl Chain {
         let rows = *shape.get(2).ok_or("a result has no rows")?;
         let elements = shape.iter().product::<i64>() / rows.max(1);
         let bits = elements as u64 * ty.element.bits() as u64;
-        if bits % 8 != 0 || shape.contains(&0) {
+        if !bits.is_multiple_of(8) || shape.contains(&0) {
             return Err("rows of a result are no whole bytes".into());
         }
         let maker = self.links.len();
