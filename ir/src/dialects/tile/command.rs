@@ -102,8 +102,8 @@ commands! {
     /// x [n, c, spatial..], w [o, c / groups, kernel..], destination [n, o, spatial..].
     /// Integers count from `x_zero` and `w_zero`.
     CONVOLUTION "convolution" (write destination, read x, read w) {
-        needs strides: Ints, needs dilations: Ints, needs pads_low: Ints, needs groups: Int, may x_zero: Int, may w_zero: Int,
-        may accumulate: Bool
+        needs strides: Ints, needs dilations: Ints, needs pads_low: Ints, needs groups: Int, may x_zero: Int,
+        may w_zero: Int, may accumulate: Bool
     };
     /// x [n, c, spatial..], w [c, o / groups, kernel..], destination [n, o, spatial..].
     CONV_TRANSPOSE "conv_transpose" (write destination, read x, read w) {
