@@ -41,6 +41,19 @@ pub struct Shape {
     zeros: [i64; 2],
 }
 
+/// Rows of x that some output rows read, and the padding beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowsRead {
+    /// The first.
+    pub first: i64,
+    /// How many.
+    pub count: i64,
+    /// Rows of padding before.
+    pub pad_low: i64,
+    /// Rows of padding after.
+    pub pad_high: i64,
+}
+
 /// The input of a tile of output rows.
 pub struct RowTile {
     /// The input rows.
@@ -158,17 +171,23 @@ impl Shape {
         let (Some(length), Some(rows)) = (length.known(), x.dims[2].known()) else {
             return RowTile { x: x.clone(), pads_low, pads_high };
         };
+        let read = self.reads(start, length, rows);
+        (pads_low[0], pads_high[0]) = (read.pad_low, read.pad_high);
+        RowTile { x: x.slice(2, &Dim::Known(read.first), &Dim::Known(read.count), 1), pads_low, pads_high }
+    }
+
+    /// Rows of x, of `rows`, and of padding that the output rows `start..start + length` read.
+    pub fn reads(&self, start: i64, length: i64, rows: i64) -> RowsRead {
         let (first, end) = self.rows_read(start, length, rows);
-        match self.kind {
-            Kind::Transposed => pads_low[0] = start + self.pads_low[0] - first * self.strides[0],
+        let (pad_low, pad_high) = match self.kind {
+            Kind::Transposed => (start + self.pads_low[0] - first * self.strides[0], self.pads_high[0]),
             _ => {
                 let (from, until) = self.reached(start, length);
-                pads_low[0] = (-from).max(0);
                 // Beyond the padding lies what a rounded-up result reaches: it counts as nothing.
-                pads_high[0] = (until - rows).clamp(0, self.pads_high[0]);
+                ((-from).max(0), (until - rows).clamp(0, self.pads_high[0]))
             }
-        }
-        RowTile { x: x.slice(2, &Dim::Known(first), &Dim::Known(end - first), 1), pads_low, pads_high }
+        };
+        RowsRead { first, count: end - first, pad_low, pad_high }
     }
 
     /// Writes a convolution command.

@@ -1,19 +1,31 @@
-//! Writes a chosen plan: buffers for maps and windows, weights that stay, then stripe by stripe the row tiles of each kernel.
+//! Writes a chosen plan: buffers for maps and windows, weights that stay, then stripe by stripe the row tiles of each kernel. The first
+//! and last stripes meet padding; those between are one loop.
 //!
 //! ```text
-//! unary copy a[0..2] <- a[3..5]; convolution a[2..6] <- x; convolution y[4..8] <- a
+//! convolution a[0..5] <- x; convolution y[0..4] <- a; for i: unary copy a[0..2] <- a[3..5]; convolution a[2..6] <- x[4 i + 4]; ..
 //! ```
 
 use super::choose::{Cascade, Choice};
-use super::rows::{Move, Stripe};
+use super::rows::{Move, Step, Stripe};
 use super::{Chain, Link, Value};
 use crate::lowering::{LoweringContext, engine, space};
 use crate::npu_gen3::convolution::Convolution;
+use crate::npu_gen3::spatial::RowsRead;
 use crate::npu_gen3::tile_op;
 use crate::view::View;
 use std::collections::BTreeMap;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::ValueId;
+
+/// Stripes that differ only in where whole values are read and written become a loop when there are at least so many.
+const LOOP_STRIPES_MIN: usize = 3;
+
+/// By how many rows a step moves on from stripe to stripe: in what its windows move over, and in its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Advance {
+    x: i64,
+    rows: i64,
+}
 
 /// Where values of the chain lie as a whole.
 type Homes = BTreeMap<usize, View>;
@@ -97,27 +109,92 @@ impl<'p> Writer<'p> {
     }
 
     fn run(&self, context: &mut LoweringContext, homes: &Homes) -> Result<(), String> {
-        for stripe in &self.cascade.stripes.stripes {
-            for moved in &stripe.moves {
-                self.keep_rows(context, moved)?;
+        let stripes = &self.cascade.stripes.stripes;
+        let mut at = 0;
+        while at < stripes.len() {
+            let next = |at: usize| stripes.get(at + 1).and_then(|next| self.advance(&stripes[at], next));
+            let advance = next(at).unwrap_or_default();
+            let alike = (at..stripes.len()).take_while(|at| next(*at).as_ref() == Some(&advance)).count();
+            if alike + 1 < LOOP_STRIPES_MIN {
+                self.stripe(context, &stripes[at], homes, None)?;
+                at += 1;
+            } else {
+                context.for_loop(&Dim::Known(alike as i64 + 1), 1, |context, index| {
+                    self.stripe(context, &stripes[at], homes, Some((index, &advance)))
+                })?;
+                at += alike + 1;
             }
-            for step in &stripe.steps {
-                let link = self.cascade.first + step.link;
-                let kernel = &self.chain.links[link];
-                context.location = context.op(kernel.kernel).location.clone();
-                let mut convolution = self.kept.get(&link).unwrap_or(&kernel.convolution).clone();
-                if let Some(value) = kernel.x {
-                    convolution.x = self.view(value, stripe, homes)?;
+        }
+        Ok(())
+    }
+
+    /// By how many rows each step of a stripe moves on to the next one, where that is the same but for it.
+    fn advance(&self, from: &Stripe, to: &Stripe) -> Option<Vec<Advance>> {
+        let first = self.cascade.first;
+        if from.moves != to.moves || from.steps.len() != to.steps.len() {
+            return None;
+        }
+        let base = |value: usize| {
+            let maker = self.chain.values[value].maker.checked_sub(first)?;
+            self.windows.contains_key(&value).then(|| to.bases[maker] - from.bases[maker])
+        };
+        let advance = |(a, b): (&Step, &Step)| {
+            let kernel = &self.chain.links[first + a.link];
+            let rows = kernel.convolution.x.dims[2].known()?;
+            let [read, next] = [a, b].map(|step| kernel.convolution.shape.reads(step.start, step.rows, rows));
+            let advance = Advance { x: next.first - read.first, rows: b.start - a.start };
+            let is_alike =
+                (a.link, a.rows) == (b.link, b.rows) && RowsRead { first: read.first, ..next } == read;
+            // What lies in windows is found at the same places.
+            let mut others = kernel.inputs.iter().chain(&kernel.outputs);
+            let stays = kernel.x.and_then(base).is_none_or(|base| base == advance.x)
+                && others.all(|other| base(other.1).is_none_or(|base| base == advance.rows));
+            (is_alike && stays).then_some(advance)
+        };
+        from.steps.iter().zip(&to.steps).map(advance).collect()
+    }
+
+    /// One stripe; in a loop over stripes, views of whole values move on with its index.
+    fn stripe(
+        &self,
+        context: &mut LoweringContext,
+        stripe: &Stripe,
+        homes: &Homes,
+        repeated: Option<(&Dim, &[Advance])>,
+    ) -> Result<(), String> {
+        for moved in &stripe.moves {
+            self.keep_rows(context, moved)?;
+        }
+        for (at, step) in stripe.steps.iter().enumerate() {
+            let link = self.cascade.first + step.link;
+            let kernel = &self.chain.links[link];
+            context.location = context.op(kernel.kernel).location.clone();
+            let moved = |view: &View, rows: fn(&Advance) -> i64| match repeated {
+                Some((index, advance)) => {
+                    view.slice(2, &(index * &Dim::Known(rows(&advance[at]))), &view.dims[2], 1)
                 }
-                for (inside, value) in &kernel.inputs {
-                    convolution.inputs.insert(*inside, self.view(*value, stripe, homes)?);
-                }
-                for (inside, value) in &kernel.outputs {
-                    convolution.outputs.insert(*inside, self.view(*value, stripe, homes)?);
-                }
-                let plan = &self.cascade.tiles[&(link, step.rows)];
-                convolution.row_tile(context, plan, step.start, &Dim::Known(step.rows))?;
+                None => view.clone(),
+            };
+            let view = |value: usize, rows: fn(&Advance) -> i64| {
+                let view = self.view(value, stripe, homes)?;
+                Ok::<_, String>(if self.windows.contains_key(&value) { view } else { moved(&view, rows) })
+            };
+            let mut convolution = self.kept.get(&link).unwrap_or(&kernel.convolution).clone();
+            convolution.x = match kernel.x {
+                Some(value) => view(value, |advance| advance.x)?,
+                None => moved(&convolution.x, |advance| advance.x),
+            };
+            for input in convolution.inputs.values_mut().filter(|input| input.strides[2] != 0) {
+                *input = moved(input, |advance| advance.rows);
             }
+            for (inside, value) in &kernel.inputs {
+                convolution.inputs.insert(*inside, view(*value, |advance| advance.rows)?);
+            }
+            for (inside, value) in &kernel.outputs {
+                convolution.outputs.insert(*inside, view(*value, |advance| advance.rows)?);
+            }
+            let plan = &self.cascade.tiles[&(link, step.rows)];
+            convolution.row_tile(context, plan, step.start, &Dim::Known(step.rows))?;
         }
         Ok(())
     }
