@@ -191,7 +191,8 @@ impl Sum {
                 ints("axes")?.iter().map(|axis| normalize_axis(*axis, ty.rank())).collect::<Option<_>>()?;
             axes.sort_unstable();
             let keeps = module.tensor(operation.results[0])?.rank() == ty.rank();
-            if !keeps || !axes.into_iter().eq(2..ty.rank()) {
+            // A mean of rows is a norm's, not a map's.
+            if !keeps || ty.rank() < 4 || !axes.into_iter().eq(2..ty.rank()) {
                 return None;
             }
             ty.shape[2..].iter().map(Dim::known).collect::<Option<_>>()?

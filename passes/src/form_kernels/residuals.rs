@@ -12,9 +12,18 @@ use tilewright_ir::edit;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
 use tilewright_ir::op_def::Traits;
 
-/// A dequantisation of `[n, c, rows, columns..]` with one scale, or one per channel.
+/// A dequantisation, with one scale or one per channel, of what a convolution of integers made or reads.
 fn is_of_map(module: &Module, op: OpId) -> bool {
     let operation = module.op(op);
+    let is_convolution = |op: OpId| module.op(op).def == &core::CONVOLUTION_INTEGER;
+    let stored = operation.operands[0];
+    let made =
+        module.producer_of(stored, &core::QUANTIZE).and_then(|op| module.producer(module.op(op).operands[0]));
+    if !made.is_some_and(is_convolution)
+        && !module.value(stored).users.iter().any(|user| is_convolution(*user))
+    {
+        return false;
+    }
     let int = |name: &str| operation.attributes.get(name).and_then(Attribute::as_int);
     let rank = module.tensor(operation.operands[0]).map_or(0, |ty| ty.rank());
     (4..=5).contains(&rank) && int("block").unwrap_or(0) == 0 && int("axis").unwrap_or(1) == 1
