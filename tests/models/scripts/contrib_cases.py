@@ -974,9 +974,15 @@ variants(
 )
 
 
-def tree_ensemble_classifier(random, labels=(3, 5, 9), targets=3, positive=False, **attributes):
+def labels_of(labels, whole):
+    return {"classlabels_strings" if isinstance(labels[0], str) else whole: list(labels)}
+
+
+def tree_ensemble_classifier(random, labels=(3, 5, 9), targets=3, positive=False, named=None, **attributes):
     given = forest(random, targets=targets, kind="class", positive=positive)
-    attributes = dict(classlabels_int64s=list(labels), **given, **attributes)
+    if named is not None:
+        given["class_ids"] = [named] * len(given["class_ids"])
+    attributes = dict(**labels_of(labels, "classlabels_int64s"), **given, **attributes)
     return node("TreeEnsembleClassifier", [random.real(6, 4)], attributes, outputs=2, domain=LEARNED)
 
 
@@ -985,18 +991,22 @@ variants(
     plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), base=dict(base_values=[0.5, -0.5, 0.25]),
     two=dict(labels=(0, 1), targets=2), binary=dict(labels=(0, 1), targets=1),
     binary_logistic=dict(labels=(0, 1), targets=1, post_transform="LOGISTIC"), binary_softmax=dict(labels=(0, 1), targets=1, post_transform="SOFTMAX"),
+    strings=dict(labels=("one", "two", "three")), binary_strings=dict(labels=("no", "yes"), targets=1),
+    second=dict(labels=(7, 9), targets=1, named=1), second_positive=dict(labels=(7, 9), targets=1, named=1, positive=True),
+    second_logistic=dict(labels=("no", "yes"), targets=1, named=1, post_transform="LOGISTIC"), second_softmax=dict(labels=(7, 9), targets=1, named=1, post_transform="SOFTMAX"),
     binary_positive=dict(labels=(0, 1), targets=1, positive=True), binary_positive_logistic=dict(labels=(0, 1), targets=1, positive=True, post_transform="LOGISTIC"),
 )
 
 
 def linear_classifier(random, rows=3, labels=(4, 7, 9), **attributes):
-    given = dict(coefficients=random.real(rows, 4).flatten().tolist(), intercepts=random.real(rows).tolist(), classlabels_ints=list(labels))
+    given = dict(coefficients=random.real(rows, 4).flatten().tolist(), intercepts=random.real(rows).tolist(), **labels_of(labels, "classlabels_ints"))
     return node("LinearClassifier", [random.real(5, 4)], dict(**given, **attributes), outputs=2, domain=LEARNED)
 
 
 variants(
     "linear_classifier", linear_classifier,
     plain=dict(), softmax=dict(post_transform="SOFTMAX"), logistic=dict(post_transform="LOGISTIC"), binary=dict(rows=2, labels=(0, 1)),
+    strings=dict(labels=("one", "two", "three")), one_strings=dict(rows=1, labels=("no", "yes")),
     binary_logistic=dict(rows=2, labels=(0, 1), post_transform="LOGISTIC"),
     one=dict(rows=1, labels=(0, 1)), one_logistic=dict(rows=1, labels=(0, 1), post_transform="LOGISTIC"), one_softmax=dict(rows=1, labels=(0, 1), post_transform="SOFTMAX"),
 )
@@ -1062,6 +1072,59 @@ variants(
     stop_sensitive_upper=dict(stopwords=["to"], is_case_sensitive=1, case_change_action="UPPER"),
     row=dict(x=[["A", "b", "c"]], stopwords=["a"]), nothing=dict(x=[["A", "b"]], stopwords=["a", "b"]),
 )
+
+
+def look_up(random, op, x=("a", "bb", "c", "", "b"), domain=LEARNED, **attributes):
+    return node(op, [np.array(x)], attributes, domain=domain)
+
+
+variants(
+    "look_up", look_up,
+    to_whole=dict(op="LabelEncoder", keys_strings=["bb", "", "c"], values_int64s=[5, 7, 9], default_int64=3),
+    to_float=dict(op="LabelEncoder", x=[["a"], ["b"]], keys_strings=["a", "c"], values_floats=[0.5, 1.5]),
+    to_string=dict(op="LabelEncoder", keys_strings=["a", "bb"], values_strings=["first", "2"], default_string="anything else"),
+    from_whole=dict(op="LabelEncoder", x=[3, 1, 8, 3], keys_int64s=[1, 3], values_strings=["one", "three"]),
+    from_float=dict(op="LabelEncoder", x=np.array([0.5, 1.5, 7.0], "float32"), keys_floats=[1.5, 0.5], values_strings=["x", "yy"], default_string=""),
+    mapper=dict(op="CategoryMapper", cats_strings=["a", "bb", "c"], cats_int64s=[10, 20, 30], default_int64=-7),
+    mapper_back=dict(op="CategoryMapper", x=[20, 1, 10], cats_strings=["a", "bb", "c"], cats_int64s=[10, 20, 30], default_string="none"),
+    one_hot=dict(op="OneHotEncoder", x=[["a", "c"], ["b", "bb"]], cats_strings=["c", "a", "bb"], zeros=1),
+    one_hot_whole=dict(op="OneHotEncoder", x=[[1], [4], [2]], cats_int64s=[4, 1], zeros=1),
+)
+
+
+def words(random, mode, x=("to", "be", "or", "not", "to", "be"), **attributes):
+    given = dict(pool_strings=["to", "be", "or", "not", "to", "be", "or", "not"], ngram_counts=[0, 4], ngram_indexes=[0, 3, 1, 2, 5, 4])
+    return node("TfIdfVectorizer", [np.array(x)], dict(mode=mode, min_gram_length=1, max_gram_length=2, max_skip_count=1, **given, **attributes), domain="")
+
+
+variants("words", words, tf=dict(mode="TF"), idf=dict(mode="IDF", weights=[0.5, 1.0, 2.0, 3.0, 4.0, 5.0]), rows=dict(mode="TFIDF", x=[["to", "be"], ["or", "not"]]))
+
+
+def concat_strings(random, a, b):
+    return node("StringConcat", [np.array(a), np.array(b)], domain="", opset=20)
+
+
+variants("string_concat", concat_strings, rows=dict(a=[["a", ""], ["日本", "d"]], b=["x", "y: "]), one=dict(a="to be", b=["", " or"]))
+
+
+def moved(random, op, x=(["a", "bb"], ["", "dddd"], ["e", "日本"]), rest=(), attributes=None, outputs=1, opset=18, first=()):
+    return node(op, [*[np.asarray(value) for value in first], np.array(x), *[value if isinstance(value, Stored) else np.array(value) for value in rest]], attributes, domain="", opset=opset, outputs=outputs)
+
+
+variants(
+    "strings_moved", moved,
+    reshape=dict(op="Reshape", rest=[Stored(np.array([2, -1]))]), transpose=dict(op="Transpose"), flatten=dict(op="Flatten", attributes=dict(axis=0)),
+    # Of rows of strings ONNX Runtime 1.31 gathers the first one only.
+    gather=dict(op="Gather", x=["a", "bb", "日本"], rest=[np.array([[-1, 0], [1, 0]])]), slice=dict(op="Slice", rest=[Stored(np.array([2])), Stored(np.array([-4])), Stored(np.array([0])), Stored(np.array([-1]))]),
+    concat=dict(op="Concat", rest=[[["much longer", "y"]]], attributes=dict(axis=0)), where=dict(op="Where", first=[np.array([[True], [False], [True]])], rest=[["other", ""]]),
+    expand=dict(op="Expand", x=["a", "b"], rest=[Stored(np.array([3, 2]))]), split=dict(op="Split", rest=[Stored(np.array([1, 2]))], outputs=2),
+    shape=dict(op="Shape"), size=dict(op="Size"), equal=dict(op="Equal", rest=[["e", "dddd"]], opset=19),
+)
+
+
+@case
+def array_feature_extractor_strings(random):
+    return node("ArrayFeatureExtractor", [np.array([["a", "bb", "c"], ["d", "e", "f"]]), np.array([2, 0])], domain=LEARNED)
 
 
 def main():

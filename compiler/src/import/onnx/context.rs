@@ -255,10 +255,10 @@ impl<'i> NodeContext<'i, '_> {
 
     /// A list of texts, if given.
     pub(crate) fn texts_attribute(&self, name: &str) -> Outcome<Option<Vec<String>>> {
-        let attribute = self.attribute(name, 8)?;
-        Ok(attribute.map(|attribute| {
-            attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
-        }))
+        let Some(attribute) = self.attribute(name, 8)? else { return Ok(None) };
+        let texts: Result<Vec<String>, _> =
+            attribute.strings.iter().map(|text| String::from_utf8(text.clone())).collect();
+        texts.map(Some).map_err(|_| Fault::model(format!("attribute '{name}' holds a text that is not UTF-8")))
     }
 
     /// A tensor attribute, if given.

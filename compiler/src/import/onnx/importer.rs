@@ -292,10 +292,7 @@ impl<'m> Importer<'m> {
             Fault::unsupported("operator is not supported", table::way_out(domain, op, version))
         })?;
         let inputs = node.input.iter().map(|name| self.resolve(name)).collect::<Outcome<Vec<_>>>()?;
-        for (at, input) in inputs.iter().enumerate() {
-            input.iter().try_for_each(|input| row.takes.check(at, input))?;
-        }
-        (row.build)(&mut NodeContext { importer: self, node, version, inputs })
+        row.make(&mut NodeContext { importer: self, node, version, inputs })
     }
 
     /// Imports a subgraph into the current block: `arguments` for its inputs, its outputs as the result.

@@ -31,17 +31,21 @@ pub(crate) enum Takes {
     Tensors,
     /// Strings.
     Strings,
+    /// Strings, which are moved and nothing else: the row sees their places, and its results are places.
+    Places,
+    /// Strings of which only the shape counts.
+    Shapes,
     /// Whatever there is: strings, sequences, optionals.
     All,
 }
 
 impl Takes {
     /// Refuses an input that is something else.
-    pub(crate) fn check(self, at: usize, input: &Operand) -> Outcome<()> {
+    fn check(self, at: usize, input: &Operand) -> Outcome<()> {
         match self {
             _ if input.is_tensor() => Ok(()),
-            Takes::Strings if input.as_strings().is_some() => Ok(()),
             Takes::All => Ok(()),
+            Takes::Strings | Takes::Places | Takes::Shapes if input.as_strings().is_some() => Ok(()),
             Takes::Tensors if input.as_strings().is_some() => Err(Fault::unsupported(
                 format!("input {at} holds strings, which this operator does not take here"),
                 WAY_WITHOUT_STRINGS,
@@ -73,6 +77,30 @@ impl Row {
     /// Lets inputs be strings.
     pub(crate) const fn with_strings(self) -> Row {
         Row { takes: Takes::Strings, ..self }
+    }
+
+    /// Lets inputs be strings for an operator that moves elements and does not look at them.
+    pub(crate) const fn moving_strings(self) -> Row {
+        Row { takes: Takes::Places, ..self }
+    }
+
+    /// Lets inputs be strings for an operator that looks at shapes alone.
+    pub(crate) const fn shape_of_strings(self) -> Row {
+        Row { takes: Takes::Shapes, ..self }
+    }
+
+    /// Makes a node's outputs.
+    pub(crate) fn make(&self, node: &mut NodeContext) -> Outcome<Vec<Operand>> {
+        for (at, input) in node.inputs.iter().enumerate() {
+            input.iter().try_for_each(|input| self.takes.check(at, input))?;
+        }
+        let mut given = node.inputs.iter().flatten();
+        match self.takes {
+            Takes::Places | Takes::Shapes if given.any(|input| input.as_strings().is_some()) => {
+                rows::by_places(node, self.build, self.takes == Takes::Places)
+            }
+            _ => (self.build)(node),
+        }
     }
 
     /// Says what of the operator is refused.

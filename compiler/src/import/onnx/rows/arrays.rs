@@ -5,6 +5,7 @@ use super::super::emit::axis_of;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, since};
+use std::collections::BTreeSet;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
@@ -18,7 +19,7 @@ pub(super) static ROWS: &[Row] = &[
     since(18, "Col2Im", col2im).refuses("sizes that are symbols"),
     since(11, "Det", determinant).refuses("matrices of more than 64 rows or of unknown size"),
     since(10, "ReverseSequence", reverse_sequence),
-    since(9, "TfIdfVectorizer", tf_idf).refuses("pools of strings"),
+    since(9, "TfIdfVectorizer", tf_idf).with_strings(),
 ];
 
 /// The largest matrix whose determinant is taken: elimination is one step per row.
@@ -202,7 +203,17 @@ fn reverse_sequence(node: &mut NodeContext) -> Made {
 
 /// Counts of n-grams of integers, with gaps of up to `max_skip_count` between their words.
 fn tf_idf(node: &mut NodeContext) -> Made {
-    let x = node.value(0)?;
+    let texts = node.texts_attribute("pool_strings")?.filter(|_| !node.has("pool_int64s"));
+    // Words that are strings are numbers before anything else: their places in the sorted pool.
+    let (x, numbers) = match texts {
+        Some(texts) => {
+            let words: Vec<String> = texts.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+            let number = |text: &String| words.binary_search(text).map_or(-1, |at| at as i64);
+            let numbers = texts.iter().map(number).collect();
+            (super::look_up::numbered(node, words)?, Some(numbers))
+        }
+        None => (node.value(0)?, None),
+    };
     let (shape, element) = (node.shape(x), node.element(x));
     if !(1..=2).contains(&shape.len()) || element.is_float() {
         return Err(Fault::model(format!(
@@ -216,7 +227,8 @@ fn tf_idf(node: &mut NodeContext) -> Made {
             .ok_or_else(|| Fault::model(format!("attribute '{name}' is missing")))?
             .to_vec())
     };
-    let (starts, columns, pool) = (ints("ngram_counts")?, ints("ngram_indexes")?, ints("pool_int64s")?);
+    let (starts, columns) = (ints("ngram_counts")?, ints("ngram_indexes")?);
+    let pool = numbers.map_or_else(|| ints("pool_int64s"), Ok)?;
     let (shortest, longest) = (node.required_int("min_gram_length")?, node.required_int("max_gram_length")?);
     let (skips, mode) = (node.required_int("max_skip_count")?, node.text("mode", "")?);
     let words = known(shape.last().unwrap_or(&Dim::Known(0)))?;

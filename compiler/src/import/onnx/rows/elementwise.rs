@@ -40,7 +40,7 @@ pub(super) static ROWS: &[Row] = &[
     since(9, "Cosh", |node| math(node, "cosh")),
     standard("Div", |node| arithmetic(node, Binary::Div, &core::DIV)),
     standard("Elu", |node| with_alpha(node, &core::ELU, 1.0)),
-    standard("Equal", |node| compare(node, Binary::Equal, "eq")).refuses("strings"),
+    standard("Equal", equal).with_strings(),
     since(9, "Erf", |node| unary(node, &core::ERF)),
     standard("Exp", |node| unary(node, &core::EXP)),
     standard("Floor", |node| rounded(node, "floor")),
@@ -86,7 +86,7 @@ pub(super) static ROWS: &[Row] = &[
     standard("Tan", |node| math(node, "tan")),
     standard("Tanh", |node| unary(node, &core::TANH)),
     standard("ThresholdedRelu", thresholded_relu),
-    since(9, "Where", select),
+    since(9, "Where", select).moving_strings(),
     standard("Xor", |node| logical(node, Binary::Xor, "xor")),
     microsoft("BiasGelu", bias_gelu),
     microsoft("FastGelu", |node| with_bias(node, "tanh")),
@@ -179,6 +179,16 @@ fn compare(node: &mut NodeContext, function: Binary, predicate: &'static str) ->
     }
     let (a, b) = sides(node)?;
     let y = node.compare(predicate, a, b)?;
+    node.one(y)
+}
+
+fn equal(node: &mut NodeContext) -> Made {
+    let is_text = |at: usize| node.optional(at).is_some_and(|input| input.as_strings().is_some());
+    if !is_text(0) && !is_text(1) {
+        return compare(node, Binary::Equal, "eq");
+    }
+    let (a, b) = (node.strings(0)?, node.strings(1)?);
+    let y = super::strings::equal(node, a, b)?;
     node.one(y)
 }
 

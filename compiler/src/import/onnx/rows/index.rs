@@ -13,15 +13,15 @@ use tilewright_ir::module::ValueId;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    standard("Gather", gather),
-    since(11, "GatherElements", gather_elements),
-    since(11, "GatherND", gather_nd),
+    standard("Gather", gather).moving_strings(),
+    since(11, "GatherElements", gather_elements).moving_strings(),
+    since(11, "GatherND", gather_nd).moving_strings(),
     since(9, "OneHot", one_hot),
     since(9, "Scatter", scatter_elements),
     since(11, "ScatterElements", scatter_elements),
     since(11, "ScatterND", scatter_nd),
     since(24, "TensorScatter", tensor_scatter),
-    microsoft("GatherND", gather_nd),
+    microsoft("GatherND", gather_nd).moving_strings(),
 ];
 
 fn gather(node: &mut NodeContext) -> Made {

@@ -1,9 +1,10 @@
-//! What else ai.onnx.ml has for tensors: linear models, scaling, and look-ups of numbers. Text and maps are not tensors here.
+//! What else ai.onnx.ml has for tensors: linear models and scaling. Maps are not tensors here.
 
 use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, of};
+use super::look_up::Entries;
 use tilewright_ir::dialects::core;
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
@@ -15,13 +16,11 @@ type Made = Outcome<Vec<Operand>>;
 const DOMAIN: &str = "ai.onnx.ml";
 
 pub(super) static ROWS: &[Row] = &[
-    of(DOMAIN, "ArrayFeatureExtractor", array_feature_extractor),
+    of(DOMAIN, "ArrayFeatureExtractor", array_feature_extractor).moving_strings(),
     of(DOMAIN, "Binarizer", binarizer),
     of(DOMAIN, "FeatureVectorizer", feature_vectorizer),
     of(DOMAIN, "Imputer", imputer),
-    of(DOMAIN, "LabelEncoder", label_encoder).refuses("strings"),
-    of(DOMAIN, "LinearClassifier", linear_classifier)
-        .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT"),
+    of(DOMAIN, "LinearClassifier", linear_classifier).refuses("post_transform SOFTMAX_ZERO and PROBIT"),
     of(DOMAIN, "LinearRegressor", linear_regressor).refuses("post_transform SOFTMAX_ZERO and PROBIT"),
     of(DOMAIN, "Normalizer", normalizer),
     of(DOMAIN, "Scaler", scaler),
@@ -157,9 +156,9 @@ fn linear_regressor(node: &mut NodeContext) -> Made {
 
 fn linear_classifier(node: &mut NodeContext) -> Made {
     let rows = floats(node, "intercepts")?.len() as i64;
-    let labels = node.ints_attribute("classlabels_ints")?.map_or(0, <[i64]>::len) as i64;
+    let labels = labels(node)?.len() as i64;
     let scores = linear(node, if rows > 0 { rows } else { labels })?;
-    classified(node, &Scores { values: scores, scored: None, single: Single::Linear })
+    classified(node, &Scores { values: scores, scored: None, single: Single::Linear, is_second_alone: false })
 }
 
 /// Scores through a `post_transform`.
@@ -183,6 +182,15 @@ pub(super) struct Scores {
     pub(super) scored: Option<ValueId>,
     /// What one score is of two labels.
     pub(super) single: Single,
+    /// Of two labels only the second one ever gets a score: whether it is above the border decides.
+    pub(super) is_second_alone: bool,
+}
+
+/// The labels of a classifier.
+fn labels(node: &mut NodeContext) -> Outcome<Entries> {
+    let ints = if node.has("classlabels_ints") { "classlabels_ints" } else { "classlabels_int64s" };
+    let labels = Entries::of(node, ["", ints, "", "classlabels_strings"])?.filter(|labels| labels.len() > 0);
+    labels.ok_or_else(|| Fault::model("the labels are missing"))
 }
 
 /// How ONNX Runtime reads one score of two labels; the operators' texts do not say.
@@ -198,11 +206,7 @@ pub(super) enum Single {
 
 /// The label with the highest score, and the scores `[b, labels]`.
 pub(super) fn classified(node: &mut NodeContext, scores: &Scores) -> Made {
-    let labels = node.ints_attribute("classlabels_int64s")?.or(node.ints_attribute("classlabels_ints")?);
-    let labels = labels.filter(|labels| !labels.is_empty());
-    let labels = labels
-        .ok_or_else(|| Fault::unsupported("labels must be integers", "use numbers as labels"))?
-        .to_vec();
+    let labels = labels(node)?;
     let transform = node.text("post_transform", "NONE")?;
     if node.dim(scores.values, 1)? == Dim::Known(1) && labels.len() == 2 {
         return of_two(node, scores, &transform, &labels);
@@ -216,27 +220,36 @@ pub(super) fn classified(node: &mut NodeContext, scores: &Scores) -> Made {
         }
         None => scores.values,
     };
-    let place = node.make(&core::ARG_REDUCE, |op| {
-        op.operand(ranked)
-            .attribute("function", "max")
-            .attribute("axis", 1usize)
-            .attribute("keep_dims", false)
-    })?;
-    let labels = node.ints(Element::I64, &[labels.len() as i64], &labels)?;
-    let label = node.gather(labels, place, 0)?;
+    let place = if scores.is_second_alone && labels.len() == 2 {
+        let second = node.slice_axis(scores.values, 1, &Dim::Known(1), &Dim::Known(1))?;
+        is_above(node, second, scores.single)?
+    } else {
+        node.make(&core::ARG_REDUCE, |op| {
+            op.operand(ranked)
+                .attribute("function", "max")
+                .attribute("axis", 1usize)
+                .attribute("keep_dims", false)
+        })?
+    };
+    let label = labels.at(node, place)?;
     let shown = transformed(node, scores.values, &transform)?;
-    node.many(&[label, shown])
+    Ok(vec![label, node.operand(shown)])
+}
+
+/// Whether the score `[b, 1]` of the second of two labels is above what decides: `[b]` of 0 or 1.
+fn is_above(node: &mut NodeContext, score: ValueId, single: Single) -> Outcome<ValueId> {
+    let border = node.scalar_like(score, if single == Single::Share { 0.5 } else { 0.0 })?;
+    let is_above = node.compare("gt", score, border)?;
+    let rows = node.dim(score, 0)?;
+    let is_above = node.reshape(is_above, &[rows])?;
+    node.cast(is_above, Element::I64)
 }
 
 /// One score `[b, 1]` of two labels.
-fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &[i64]) -> Made {
+fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &Entries) -> Made {
     let (score, single) = (scores.values, scores.single);
-    let border = node.scalar_like(score, if single == Single::Share { 0.5 } else { 0.0 })?;
-    let is_second = node.compare("gt", score, border)?;
-    let rows = node.dim(score, 0)?;
-    let is_second = node.reshape(is_second, &[rows])?;
-    let [first, second] = [labels[0], labels[1]].map(|label| node.ints(Element::I64, &[], &[label]));
-    let label = node.select(is_second, second?, first?)?;
+    let place = is_above(node, score, single)?;
+    let label = labels.at(node, place)?;
     let other = if transform == "LOGISTIC" || single == Single::Margin {
         node.unary(&core::NEG, score)?
     } else {
@@ -249,62 +262,5 @@ fn of_two(node: &mut NodeContext, scores: &Scores, transform: &str, labels: &[i6
         "SOFTMAX" => both,
         _ => transformed(node, both, transform)?,
     };
-    node.many(&[label, both])
-}
-
-/// Keys or values of a look-up as a tensor.
-fn entries(node: &mut NodeContext, kind: &str) -> Outcome<Tensor> {
-    if let Some(tensor) = node.tensor_attribute(&format!("{kind}_tensor"))? {
-        return Ok(Tensor::from_elements(&tensor)?);
-    }
-    if let Some(values) = node.ints_attribute(&format!("{kind}_int64s"))? {
-        return Ok(Tensor::from_ints(Element::I64, &[values.len() as i64], values.to_vec()));
-    }
-    let values = floats(node, &format!("{kind}_floats"))?;
-    if values.is_empty() {
-        return Err(Fault::unsupported("text cannot be looked up", "keep text out of the model"));
-    }
-    Ok(Tensor::from_floats(Element::F32, &[values.len()], values))
-}
-
-fn label_encoder(node: &mut NodeContext) -> Made {
-    let (x, keys, values) = (node.value(0)?, entries(node, "keys")?, entries(node, "values")?);
-    if keys.len() != values.len() || keys.element != node.element(x) {
-        return Err(Fault::model(format!(
-            "{} keys of {} for {} values and input {}",
-            keys.len(),
-            keys.element,
-            values.len(),
-            node.ty(x)
-        )));
-    }
-    let default = match node.tensor_attribute("default_tensor")? {
-        Some(tensor) => {
-            let first = Tensor::from_elements(&tensor)?.floats().first().copied();
-            first.ok_or_else(|| Fault::model("attribute 'default_tensor' is empty"))?
-        }
-        None if values.element.is_float() => node.float("default_float", -0.0)?,
-        None => node.int("default_int64", -1)? as f64,
-    };
-    let flat = |tensor: Tensor| Tensor { shape: vec![tensor.len()], ..tensor };
-    let (element, count) = (values.element, values.len());
-    let (keys, values) = (node.tensor(&flat(keys))?, node.tensor(&flat(values))?);
-    let shape = node.shape(x);
-    let column = node.reshape(x, &[shape.as_slice(), &[Dim::Known(1)]].concat())?;
-    let same = node.compare("eq", column, keys)?;
-    let same = node.cast(same, Element::I64)?;
-    // Of equal keys the last counts.
-    let place = node.make(&core::ARG_REDUCE, |op| {
-        op.operand(same)
-            .attribute("function", "max")
-            .attribute("axis", shape.len())
-            .attribute("keep_dims", false)
-            .attribute("select_last", count > 0)
-    })?;
-    let found = node.reduce(&core::REDUCE_MAX, same, &[shape.len()], false)?;
-    let found = node.cast(found, Element::Bool)?;
-    let value = node.gather(values, place, 0)?;
-    let default = node.scalar(element, default)?;
-    let y = node.select(found, value, default)?;
-    node.one(y)
+    Ok(vec![label, node.operand(both)])
 }

@@ -12,6 +12,7 @@ mod integer;
 mod learned;
 mod linear;
 mod lists;
+mod look_up;
 mod loss;
 mod microsoft;
 mod microsoft_attention;
@@ -36,6 +37,7 @@ mod trees;
 
 use super::table::Row;
 pub(super) use lists::Form;
+pub(super) use strings::by_places;
 
 /// All rows.
 pub(crate) static FAMILIES: &[&[Row]] = &[
@@ -51,6 +53,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     learned::ROWS,
     linear::ROWS,
     lists::ROWS,
+    look_up::ROWS,
     loss::ROWS,
     microsoft::ROWS,
     microsoft_attention::ROWS,

@@ -16,7 +16,7 @@ use tilewright_ir::types::TensorType;
 type Made = Outcome<Vec<Operand>>;
 
 pub(super) static ROWS: &[Row] = &[
-    since(9, "Compress", compress),
+    since(9, "Compress", compress).moving_strings(),
     since(9, "NonZero", nonzero).refuses("scalars"),
     since(10, "NonMaxSuppression", non_max_suppression).refuses("more than 4,096 boxes"),
     since(11, "Unique", unique).refuses("more than 4,096 rows of several elements"),

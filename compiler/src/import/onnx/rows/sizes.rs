@@ -19,8 +19,8 @@ pub(super) static ROWS: &[Row] = &[
     since(9, "ConstantOfShape", constant_of_shape),
     since(9, "EyeLike", eye_like),
     since(11, "Range", range).refuses("limits of floats that depend on data"),
-    standard("Shape", shape),
-    standard("Size", size),
+    standard("Shape", shape).shape_of_strings(),
+    standard("Size", size).shape_of_strings(),
 ];
 
 fn constant(node: &mut NodeContext) -> Made {

@@ -9,7 +9,7 @@ use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
 use super::super::letter_case::{CASED, COUNTED, Case, CaseTable, PAGE, SIGMA, case_table};
 use super::super::operand::Operand;
-use super::super::table::{Row, since};
+use super::super::table::{Build, Row, since};
 use super::selection::places;
 use crate::strings;
 use tilewright_ir::attribute::Attributes;
@@ -20,20 +20,23 @@ use tilewright_ir::module::ValueId;
 
 type Made = Outcome<Vec<Operand>>;
 
-pub(super) static ROWS: &[Row] = &[since(10, "StringNormalizer", string_normalizer)
-    .with_strings()
-    .refuses("locales tr, az and lt, whose case differs")];
+pub(super) static ROWS: &[Row] = &[
+    since(20, "StringConcat", string_concat).with_strings(),
+    since(10, "StringNormalizer", string_normalizer)
+        .with_strings()
+        .refuses("locales tr, az and lt, whose case differs"),
+];
 
 /// Languages in which letters have another case than elsewhere.
 const OTHER_CASE: &[&str] = &["tr", "az", "lt"];
 
 /// A finished value as the node's only output, of strings.
-fn one(node: &NodeContext, codes: ValueId) -> Made {
+pub(super) fn one(node: &NodeContext, codes: ValueId) -> Made {
     Ok(vec![Operand::strings(node.operand(codes))])
 }
 
 /// Strings known now, as code points `[count, length]`.
-fn constant(node: &mut NodeContext, texts: &[String]) -> Outcome<ValueId> {
+pub(super) fn constant(node: &mut NodeContext, texts: &[String]) -> Outcome<ValueId> {
     let codes = strings::encode(&[texts.len()], texts)?;
     node.tensor(&codes)
 }
@@ -61,7 +64,7 @@ fn length(node: &NodeContext, codes: ValueId) -> Dim {
 }
 
 /// Two values with room for equally many code points: those of the longer where both lengths are known, else of both.
-fn aligned(node: &mut NodeContext, a: ValueId, b: ValueId) -> Outcome<[ValueId; 2]> {
+pub(super) fn aligned(node: &mut NodeContext, a: ValueId, b: ValueId) -> Outcome<[ValueId; 2]> {
     let (left, right) = (length(node, a), length(node, b));
     if left == right {
         return Ok([a, b]);
@@ -71,6 +74,56 @@ fn aligned(node: &mut NodeContext, a: ValueId, b: ValueId) -> Outcome<[ValueId; 
         _ => (right, left),
     };
     Ok([with_room(node, a, &more_left)?, with_room(node, b, &more_right)?])
+}
+
+/// Strings `[n, length]` below each other.
+fn below(node: &mut NodeContext, parts: &[ValueId]) -> Outcome<ValueId> {
+    let mut lengths: Vec<Dim> = parts.iter().map(|part| length(node, *part)).collect();
+    lengths.sort();
+    lengths.dedup();
+    let known: Option<Vec<i64>> = lengths.iter().map(Dim::known).collect();
+    let longest = match known {
+        Some(known) => Dim::Known(known.into_iter().max().unwrap_or(0)),
+        None => lengths.iter().fold(Dim::Known(0), |sum, length| &sum + length),
+    };
+    let mut all = Vec::new();
+    for part in parts {
+        let more = &longest - &length(node, *part);
+        all.push(with_room(node, *part, &more)?);
+    }
+    node.concat(&all, 0)
+}
+
+/// An operator that only moves elements, on the places of its strings among all of them: what it gives are places of strings
+/// where `gives_strings`, and else its own.
+pub(crate) fn by_places(node: &mut NodeContext, build: Build, gives_strings: bool) -> Made {
+    let (mut all, mut start) = (Vec::new(), Dim::Known(0));
+    for at in 0..node.inputs.len() {
+        let codes = node.inputs[at].as_ref().and_then(Operand::as_strings).cloned();
+        let Some(codes) = codes else { continue };
+        let codes = node.data(&codes)?;
+        let shape = node.shape(codes);
+        let Some((length, dims)) = shape.split_last() else { continue };
+        let count = dims.iter().fold(Dim::Known(1), |product, dim| &product * dim);
+        let own = node.iota(Element::I64, std::slice::from_ref(&count), 0)?;
+        let first = node.size(&start)?;
+        let places = node.add(own, first)?;
+        let places = node.reshape(places, dims)?;
+        node.inputs[at] = Some(node.operand(places));
+        all.push(node.reshape(codes, &[count.clone(), length.clone()])?);
+        start = &start + &count;
+    }
+    let made = build(node)?;
+    if !gives_strings {
+        return Ok(made);
+    }
+    let all = below(node, &all)?;
+    let strings = |places: Operand| {
+        let places = node.data(&places)?;
+        let codes = node.gather(all, places, 0)?;
+        Ok(Operand::strings(node.operand(codes)))
+    };
+    made.into_iter().map(strings).collect()
 }
 
 /// Whether strings `[.., length]` and `[.., length]`, which broadcast but for the lengths, are equal.
@@ -218,6 +271,25 @@ fn kept(node: &mut NodeContext, codes: ValueId, is_stop: ValueId) -> Outcome<Val
     let rows = node.concat(&[codes, empty], 0)?;
     let found = places(node, flags)?;
     node.gather(rows, found, 0)
+}
+
+/// Strings joined end to end: what follows moves up to the end of what is before it.
+fn string_concat(node: &mut NodeContext) -> Made {
+    let (a, b) = (node.strings(0)?, node.strings(1)?);
+    let own = |node: &NodeContext, codes: ValueId| node.shape(codes)[..node.rank(codes) - 1].to_vec();
+    let dims = node.broadcast_shape(&own(node, a), &own(node, b))?.to_vec();
+    let count = dims.iter().fold(Dim::Known(1), |product, dim| &product * dim);
+    let mut parts = Vec::new();
+    for codes in [a, b] {
+        let length = length(node, codes);
+        let full = node.broadcast(codes, &[dims.as_slice(), std::slice::from_ref(&length)].concat())?;
+        parts.push(node.reshape(full, &[count.clone(), length])?);
+    }
+    let both = node.concat(&parts, 1)?;
+    let both = moved_together(node, both)?;
+    let length = length(node, both);
+    let y = node.reshape(both, &[dims.as_slice(), &[length]].concat())?;
+    one(node, y)
 }
 
 /// The case of an attribute, where it asks for one.

@@ -10,7 +10,7 @@ use super::super::fault::{Fault, Outcome};
 use super::super::operand::Operand;
 use super::super::table::{Row, of};
 use super::learned::{Scores, Single, classified};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::dialects::core;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
@@ -38,9 +38,16 @@ pub(super) static ROWS: &[Row] = &[
         let (values, scored) = scores(node, &forest, "SUM", &base)?;
         let is_share = forest.leaves.iter().flatten().all(|(_, weight)| *weight >= 0.0);
         let single = if is_share { Single::Share } else { Single::Margin };
-        classified(node, &Scores { values, scored: scored.filter(|_| base.is_empty()), single })
+        let named: BTreeSet<usize> = forest.leaves.iter().flatten().map(|(target, _)| *target).collect();
+        let is_second_alone = base.is_empty() && named == BTreeSet::from([1]);
+        if base.len() > 1 && forest.targets == 1 {
+            let what = "attribute 'base_values' has two values for one score: what it becomes is not defined";
+            return Err(Fault::unsupported(what, "give one value"));
+        }
+        let scored = scored.filter(|_| base.is_empty());
+        classified(node, &Scores { values, scored, single, is_second_alone })
     })
-    .refuses("labels that are strings; post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves, or 67,108,864 pairs of leaves and nodes"),
+    .refuses("post_transform SOFTMAX_ZERO and PROBIT; more than 65,536 leaves, or 67,108,864 pairs of leaves and nodes"),
 ];
 
 /// The most paths from a root to a leaf, of all trees together.
