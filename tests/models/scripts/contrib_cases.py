@@ -931,6 +931,20 @@ def max_roi_pool(random):
     return node("MaxRoiPool", [random.real(2, 3, 8, 8), Stored(rois)], dict(pooled_shape=[2, 3], spatial_scale=0.75), domain="")
 
 
+def roi_align(random, mode="avg", half="half_pixel", regions=([0, 0, 7, 7], [1.5, 2, 2.25, 6], [3, 3, 3.5, 3.25], [-4, -3, 20, 11]), **attributes):
+    rois = np.array(regions, "float32")
+    at = np.arange(len(rois)) % 2
+    attributes = dict(mode=mode, coordinate_transformation_mode=half, output_height=2, output_width=3, **attributes)
+    return node("RoiAlign", [random.real(2, 3, 8, 9), rois, at], attributes, domain="")
+
+
+# Without sampling_ratio a bin has as many points as the region is large.
+variants(
+    "roi_align", roi_align,
+    adaptive=dict(), adaptive_scaled=dict(spatial_scale=0.5), adaptive_whole=dict(half="output_half_pixel"), adaptive_max=dict(mode="max"), fixed=dict(sampling_ratio=2, spatial_scale=0.75),
+)
+
+
 # ---- learned models ----------------------------------------------------------------------------------------------------
 
 

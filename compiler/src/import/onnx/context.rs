@@ -258,7 +258,9 @@ impl<'i> NodeContext<'i, '_> {
         let Some(attribute) = self.attribute(name, 8)? else { return Ok(None) };
         let texts: Result<Vec<String>, _> =
             attribute.strings.iter().map(|text| String::from_utf8(text.clone())).collect();
-        texts.map(Some).map_err(|_| Fault::model(format!("attribute '{name}' holds a text that is not UTF-8")))
+        texts
+            .map(Some)
+            .map_err(|_| Fault::model(format!("attribute '{name}' holds a text that is not UTF-8")))
     }
 
     /// A tensor attribute, if given.

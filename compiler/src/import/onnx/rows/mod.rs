@@ -24,6 +24,7 @@ mod quantization;
 mod random;
 mod recurrent;
 mod reduction;
+mod regions;
 mod resize;
 mod sampling;
 mod scores;
@@ -31,6 +32,7 @@ mod selection;
 mod sizes;
 mod spectral;
 mod stateful;
+mod string_split;
 mod strings;
 mod training;
 mod trees;
@@ -65,6 +67,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     random::ROWS,
     recurrent::ROWS,
     reduction::ROWS,
+    regions::ROWS,
     resize::ROWS,
     sampling::ROWS,
     scores::ROWS,
@@ -72,6 +75,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     sizes::ROWS,
     spectral::ROWS,
     stateful::ROWS,
+    string_split::ROWS,
     strings::ROWS,
     training::ROWS,
     trees::ROWS,

@@ -1,4 +1,4 @@
-//! Operators that read a map between its elements, at positions that are data: GridSample, AffineGrid, RoiAlign, DeformConv.
+//! Operators that read a map between its elements, at positions that are data: GridSample, AffineGrid, DeformConv.
 
 use super::super::context::NodeContext;
 use super::super::fault::{Fault, Outcome};
@@ -17,12 +17,11 @@ pub(super) static ROWS: &[Row] = &[
     since(20, "AffineGrid", affine_grid),
     since(19, "DeformConv", deform_conv).refuses("kernels of unknown size"),
     since(16, "GridSample", grid_sample).refuses("sizes that are symbols"),
-    since(10, "RoiAlign", roi_align).refuses("sampling_ratio 0; sizes that are symbols"),
 ];
 
 /// What is outside the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outside {
+pub(super) enum Outside {
     Zeros,
     Border,
     /// Mirrored at the outermost elements, or half an element beyond them.
@@ -33,14 +32,14 @@ enum Outside {
 
 /// Between elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Between {
+pub(super) enum Between {
     Nearest,
     Linear,
     Cubic,
 }
 
 /// The known sizes of all dimensions from `first` on.
-fn sizes_from(node: &NodeContext, x: ValueId, first: usize) -> Outcome<Vec<i64>> {
+pub(super) fn sizes_from(node: &NodeContext, x: ValueId, first: usize) -> Outcome<Vec<i64>> {
     let sizes: Option<Vec<i64>> = node.shape(x).iter().skip(first).map(Dim::known).collect();
     sizes.filter(|sizes| !sizes.is_empty()).ok_or_else(|| {
         Fault::unsupported(
@@ -54,12 +53,12 @@ fn known(sizes: &[i64]) -> Vec<Dim> {
     sizes.iter().map(|size| Dim::Known(*size)).collect()
 }
 
-fn floats(node: &mut NodeContext, shape: &[usize], values: Vec<f64>) -> Outcome<ValueId> {
+pub(super) fn floats(node: &mut NodeContext, shape: &[usize], values: Vec<f64>) -> Outcome<ValueId> {
     node.tensor(&Tensor::from_floats(Element::F32, shape, values))
 }
 
 /// `x * factor + summand`.
-fn affine(node: &mut NodeContext, x: ValueId, factor: f64, summand: f64) -> Outcome<ValueId> {
+pub(super) fn affine(node: &mut NodeContext, x: ValueId, factor: f64, summand: f64) -> Outcome<ValueId> {
     let scaled = node.scale(x, factor)?;
     let summand = node.scalar_like(x, summand)?;
     node.add(scaled, summand)
@@ -71,7 +70,7 @@ fn clamped(node: &mut NodeContext, x: ValueId, low: f64, high: f64) -> Outcome<V
     node.binary(&core::MIN, x, high)
 }
 
-fn rounded(node: &mut NodeContext, x: ValueId, mode: &'static str) -> Outcome<ValueId> {
+pub(super) fn rounded(node: &mut NodeContext, x: ValueId, mode: &'static str) -> Outcome<ValueId> {
     node.make(&core::ROUND, |op| op.operand(x).attribute("mode", mode))
 }
 
@@ -131,13 +130,13 @@ fn taps(node: &mut NodeContext, fraction: ValueId, between: Between) -> Outcome<
 }
 
 /// One way to read the map: a flat index `[n, p]` and a weight.
-struct Read {
+pub(super) struct Read {
     index: ValueId,
-    weight: Option<ValueId>,
+    pub(super) weight: Option<ValueId>,
 }
 
 /// All elements that positions (one `[n, p]` of f32 per axis) are made of.
-fn reads(
+pub(super) fn reads(
     node: &mut NodeContext,
     positions: &[ValueId],
     sizes: &[i64],
@@ -197,7 +196,7 @@ fn inside(
 }
 
 /// What each read gives: x `[n, c, s]`, as `[n, c, p]`.
-fn values(node: &mut NodeContext, x: ValueId, reads: &[Read]) -> Outcome<Vec<ValueId>> {
+pub(super) fn values(node: &mut NodeContext, x: ValueId, reads: &[Read]) -> Outcome<Vec<ValueId>> {
     let mut all = Vec::new();
     for read in reads {
         let (from, at) = (node.shape(x), node.shape(read.index));
@@ -218,13 +217,13 @@ fn values(node: &mut NodeContext, x: ValueId, reads: &[Read]) -> Outcome<Vec<Val
     Ok(all)
 }
 
-fn sum(node: &mut NodeContext, values: &[ValueId]) -> Outcome<ValueId> {
+pub(super) fn sum(node: &mut NodeContext, values: &[ValueId]) -> Outcome<ValueId> {
     let (first, rest) = values.split_first().ok_or_else(|| Fault::model("nothing to read"))?;
     rest.iter().try_fold(*first, |so_far, value| node.add(so_far, *value))
 }
 
 /// x `[n, c, spatial..]` as `[n, c, s]`.
-fn flat(node: &mut NodeContext, x: ValueId, sizes: &[i64]) -> Outcome<ValueId> {
+pub(super) fn flat(node: &mut NodeContext, x: ValueId, sizes: &[i64]) -> Outcome<ValueId> {
     let shape = node.shape(x);
     node.reshape(x, &[shape[0].clone(), shape[1].clone(), Dim::Known(sizes.iter().product())])
 }
@@ -302,99 +301,6 @@ fn affine_grid(node: &mut NodeContext) -> Made {
     to.extend(known(spatial));
     to.push(Dim::Known(rank as i64));
     let y = node.reshape(grid, &to)?;
-    node.one(y)
-}
-
-/// Sampling positions of regions along one axis: `[r, bins * samples]`.
-fn region_positions(
-    node: &mut NodeContext,
-    rois: ValueId,
-    axis: usize,
-    bins: i64,
-    samples: i64,
-) -> Outcome<ValueId> {
-    let scale = node.float("spatial_scale", 1.0)?;
-    let default = if node.version < 16 { "output_half_pixel" } else { "half_pixel" };
-    let half = node.text("coordinate_transformation_mode", default)? == "half_pixel";
-    let shift = if half { -0.5 } else { 0.0 };
-    let column = |node: &mut NodeContext, at: i64| -> Outcome<ValueId> {
-        let part = node.slice_axis(rois, 1, &Dim::Known(at), &Dim::Known(1))?;
-        let part = node.cast(part, Element::F32)?;
-        affine(node, part, scale, shift)
-    };
-    // Regions are x1, y1, x2, y2.
-    let (start, end) = (column(node, 1 - axis as i64)?, column(node, 3 - axis as i64)?);
-    let mut size = node.sub(end, start)?;
-    if !half {
-        let one = node.scalar_like(size, 1.0)?;
-        size = node.binary(&core::MAX, size, one)?;
-    }
-    let bin = node.scale(size, 1.0 / bins as f64)?;
-    let places = (0..bins * samples)
-        .map(|at| (at / samples) as f64 + ((at % samples) as f64 + 0.5) / samples as f64)
-        .collect();
-    let places = floats(node, &[1, (bins * samples) as usize], places)?;
-    let inside = node.mul(bin, places)?;
-    node.add(start, inside)
-}
-
-fn roi_align(node: &mut NodeContext) -> Made {
-    let (x, rois, batch) = (node.value(0)?, node.value(1)?, node.value(2)?);
-    let sizes = sizes_from(node, x, 2)?;
-    let bins = [node.int("output_height", 1)?, node.int("output_width", 1)?];
-    let samples = node.int("sampling_ratio", 0)?;
-    if sizes.len() != 2
-        || node.rank(rois) != 2
-        || node.rank(batch) != 1
-        || node.dim(rois, 1)? != Dim::Known(4)
-    {
-        return Err(Fault::model("an input of rank 4, regions [r, 4] and r batch indices are needed"));
-    }
-    if samples < 1 || bins.iter().any(|bins| !(1..1 << 20).contains(bins)) || samples > 1 << 10 {
-        return Err(Fault::unsupported(
-            "as many samples as a region is large are not supported",
-            "give 'sampling_ratio' 1 or more",
-        ));
-    }
-    let maps = node.gather(x, batch, 0)?;
-    let (regions, channels) = (node.dim(rois, 0)?, node.dim(x, 1)?);
-    let (mut lists, mut flags) = (Vec::new(), Vec::new());
-    let points: Vec<i64> = bins.iter().map(|bins| bins * samples).collect();
-    for axis in 0..2 {
-        let at = region_positions(node, rois, axis, bins[axis], samples)?;
-        let (low, high) = (node.scalar_like(at, -1.0)?, node.scalar_like(at, sizes[axis] as f64)?);
-        let (above, below) = (node.compare("ge", at, low)?, node.compare("le", at, high)?);
-        let flag = node.logical("and", above, below)?;
-        let mut shape = vec![regions.clone(), Dim::Known(1), Dim::Known(1)];
-        shape[1 + axis] = Dim::Known(points[axis]);
-        let full = [regions.clone(), Dim::Known(points[0]), Dim::Known(points[1])];
-        let count = [regions.clone(), Dim::Known(points[0] * points[1])];
-        for (value, list) in [(at, &mut lists), (flag, &mut flags)] {
-            let value = node.reshape(value, &shape)?;
-            let value = node.broadcast(value, &full)?;
-            list.push(node.reshape(value, &count)?);
-        }
-    }
-    let flag = node.logical("and", flags[0], flags[1])?;
-    let flag = node.cast(flag, Element::F32)?;
-    let mut reads = reads(node, &lists, &sizes, Between::Linear, Outside::Border)?;
-    for read in &mut reads {
-        read.weight = read.weight.map(|weight| node.mul(weight, flag)).transpose()?;
-    }
-    let maps = flat(node, maps, &sizes)?;
-    let values = values(node, maps, &reads)?;
-    let is_max = node.text("mode", "avg")? == "max";
-    let joined = if is_max {
-        let (first, rest) = values.split_first().ok_or_else(|| Fault::model("nothing to read"))?;
-        rest.iter().try_fold(*first, |so_far, value| node.binary(&core::MAX, so_far, *value))?
-    } else {
-        sum(node, &values)?
-    };
-    let samples = Dim::Known(samples);
-    let apart = [regions, channels, Dim::Known(bins[0]), samples.clone(), Dim::Known(bins[1]), samples];
-    let apart = node.reshape(joined, &apart)?;
-    let y =
-        node.reduce(if is_max { &core::REDUCE_MAX } else { &core::REDUCE_MEAN }, apart, &[3, 5], false)?;
     node.one(y)
 }
 

@@ -93,17 +93,35 @@ fn compress(node: &mut NodeContext) -> Made {
     node.one(y)
 }
 
-/// Pairs of rows `[n, m]` compared: whether row i equals row j, and whether it comes before it, both `[n, n]` of i64 0 or 1.
-fn compared(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)> {
+/// Whether elements are NaN, where their type has it.
+fn nans(node: &mut NodeContext, x: ValueId) -> Outcome<Option<ValueId>> {
+    node.element(x).is_float().then(|| node.unary(&core::IS_NAN, x)).transpose()
+}
+
+/// Whether both of two elements are NaN, and whether the right one alone is.
+fn both_nan(node: &mut NodeContext, left: ValueId, right: ValueId) -> Outcome<Option<[ValueId; 2]>> {
+    let (Some(left), Some(right)) = (nans(node, left)?, nans(node, right)?) else { return Ok(None) };
+    let other = node.unary(&core::NOT, left)?;
+    Ok(Some([node.logical("and", left, right)?, node.logical("and", other, right)?]))
+}
+
+/// Pairs of rows `[n, m]` compared: whether row i equals row j, and whether it comes before it, both `[n, n]` of i64 0 or 1. NaN is
+/// the largest, and equal to itself where `nan_is_one`; rows that are neither equal nor in order keep theirs. As numpy.unique, which
+/// has one NaN of a flat array and all rows with NaN.
+fn compared(node: &mut NodeContext, rows: ValueId, nan_is_one: bool) -> Outcome<(ValueId, ValueId)> {
     let shape = node.shape(rows);
     let (n, m, one) = (shape[0].clone(), shape[1].clone(), Dim::Known(1));
     let left = node.reshape(rows, &[n.clone(), one.clone(), m.clone()])?;
     let right = node.reshape(rows, &[one, n, m])?;
-    let flag = |node: &mut NodeContext, predicate: &'static str| -> Outcome<ValueId> {
-        let flags = node.compare(predicate, left, right)?;
-        node.cast(flags, Element::I64)
-    };
-    let (same, less) = (flag(node, "eq")?, flag(node, "lt")?);
+    let (mut tied, mut less) = (node.compare("eq", left, right)?, node.compare("lt", left, right)?);
+    let strict = tied;
+    let nan = both_nan(node, left, right)?;
+    if let Some([both, right_alone]) = nan {
+        tied = node.logical("or", tied, both)?;
+        less = node.logical("or", less, right_alone)?;
+    }
+    let whole = |node: &mut NodeContext, flags: ValueId| node.cast(flags, Element::I64);
+    let (same, less) = (whole(node, tied)?, whole(node, less)?);
     let equal = node.reduce(&core::REDUCE_MIN, same, &[2], false)?;
     // The first column that differs decides.
     let before = node.make(&core::CUMULATIVE, |op| {
@@ -115,7 +133,18 @@ fn compared(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)
     })?;
     let decides = node.mul(before, less)?;
     let less = node.reduce(&core::REDUCE_MAX, decides, &[2], false)?;
-    Ok((equal, less))
+    if nan.is_none() || nan_is_one {
+        return Ok((equal, less));
+    }
+    let own = node.shape(equal).to_vec();
+    let (row, column) = (node.iota(Element::I64, &own, 0)?, node.iota(Element::I64, &own, 1)?);
+    let (earlier, itself) = (node.compare("lt", row, column)?, node.compare("eq", row, column)?);
+    let (earlier, itself) = (whole(node, earlier)?, whole(node, itself)?);
+    let strict = whole(node, strict)?;
+    let strict = node.reduce(&core::REDUCE_MIN, strict, &[2], false)?;
+    let only_tied = node.sub(equal, strict)?;
+    let first = node.mul(only_tied, earlier)?;
+    Ok((node.binary(&core::MAX, strict, itself)?, node.binary(&core::MAX, less, first)?))
 }
 
 fn running_sum(node: &mut NodeContext, x: ValueId, exclusive: bool) -> Outcome<ValueId> {
@@ -142,9 +171,9 @@ fn scattered(
 }
 
 /// For each of the rows `[n, m]` the first that is equal, and how many different ones come before it in order: `[n]` each.
-fn by_pairs(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)> {
+fn by_pairs(node: &mut NodeContext, rows: ValueId, nan_is_one: bool) -> Outcome<(ValueId, ValueId)> {
     let count = node.dim(rows, 0)?;
-    let (equal, less) = compared(node, rows)?;
+    let (equal, less) = compared(node, rows, nan_is_one)?;
     let first = node.make(&core::ARG_REDUCE, |op| {
         op.operand(equal).attribute("function", "max").attribute("axis", 1usize).attribute("keep_dims", false)
     })?;
@@ -157,7 +186,7 @@ fn by_pairs(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)
 }
 
 /// As [`by_pairs`] for rows of one element, at least one: equal ones are neighbours in order, the first one first.
-fn by_sorting(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueId)> {
+fn by_sorting(node: &mut NodeContext, rows: ValueId, nan_is_one: bool) -> Outcome<(ValueId, ValueId)> {
     let flat = flattened(node, rows)?;
     let count = node.dim(flat, 0)?;
     let op = node.op(&core::TOP_K, |op| {
@@ -171,15 +200,20 @@ fn by_sorting(node: &mut NodeContext, rows: ValueId) -> Outcome<(ValueId, ValueI
     let least = node.slice_axis(ordered, 0, &Dim::Known(0), &one)?;
     let others = node.slice_axis(ordered, 0, &Dim::Known(0), &(&count - &one))?;
     let left = node.concat(&[least, others], 0)?;
-    let differs = node.compare("ne", ordered, left)?;
-    let differs = node.cast(differs, Element::I64)?;
-    let group = running_sum(node, differs, false)?;
-    // The first of each group: those that differ from their left one, and the least.
+    let mut differs = node.compare("ne", ordered, left)?;
+    if let (true, Some([both, _])) = (nan_is_one, both_nan(node, ordered, left)?) {
+        let other = node.unary(&core::NOT, both)?;
+        differs = node.logical("and", differs, other)?;
+    }
+    // The first of each group: those that differ from their left one, and the least, which has none.
     let zero = node.ints(Element::I64, &[], &[0])?;
     let own = node.iota(Element::I64, std::slice::from_ref(&count), 0)?;
-    let is_least = node.compare("eq", own, zero)?;
-    let begins = node.cast(differs, Element::Bool)?;
-    let begins = node.logical("or", begins, is_least)?;
+    let has_left = node.compare("gt", own, zero)?;
+    let differs = node.logical("and", differs, has_left)?;
+    let is_least = node.unary(&core::NOT, has_left)?;
+    let begins = node.logical("or", differs, is_least)?;
+    let differs = node.cast(differs, Element::I64)?;
+    let group = running_sum(node, differs, false)?;
     let starts = places(node, begins)?;
     let starts = node.gather(order, starts, 0)?;
     let first = node.gather(starts, group, 0)?;
@@ -205,9 +239,9 @@ fn unique(node: &mut NodeContext) -> Made {
     let rows = node.reshape(front, &[items[0].clone(), width.clone()])?;
     let fits = |most: i64| items[0].known().is_some_and(|count| (0..=most).contains(&count));
     let (first, rank) = if fits(PAIRS_OF_MAX) {
-        by_pairs(node, rows)?
+        by_pairs(node, rows, axis.is_none())?
     } else if width == Dim::Known(1) && fits(i64::MAX) {
-        by_sorting(node, rows)?
+        by_sorting(node, rows, axis.is_none())?
     } else {
         let what = format!("at most {PAIRS_OF_MAX} rows can be compared, found {}", items[0]);
         return Err(Fault::unsupported(what, "bind the dimensions"));

@@ -42,7 +42,7 @@ pub(super) fn constant(node: &mut NodeContext, texts: &[String]) -> Outcome<Valu
 }
 
 /// Zeros of a shape.
-fn zeros(node: &mut NodeContext, element: Element, shape: &[Dim]) -> Outcome<ValueId> {
+pub(super) fn zeros(node: &mut NodeContext, element: Element, shape: &[Dim]) -> Outcome<ValueId> {
     let zero = node.ints(element, &[], &[0])?;
     node.broadcast(zero, shape)
 }
@@ -59,7 +59,7 @@ fn with_room(node: &mut NodeContext, codes: ValueId, more: &Dim) -> Outcome<Valu
     node.concat(&[codes, room], last)
 }
 
-fn length(node: &NodeContext, codes: ValueId) -> Dim {
+pub(super) fn length(node: &NodeContext, codes: ValueId) -> Dim {
     node.ty(codes).shape.last().cloned().unwrap_or(Dim::Known(0))
 }
 
@@ -203,14 +203,19 @@ fn in_case(node: &mut NodeContext, codes: ValueId, case: Case) -> Outcome<ValueI
 }
 
 /// Exclusive sums along the last of two axes.
-fn counted_before(node: &mut NodeContext, x: ValueId) -> Outcome<ValueId> {
+pub(super) fn counted_before(node: &mut NodeContext, x: ValueId) -> Outcome<ValueId> {
     node.make(&core::CUMULATIVE, |op| {
         op.operand(x).attribute("function", "sum").attribute("axis", 1usize).attribute("exclusive", true)
     })
 }
 
 /// Adds updates `[n, m]` at places along the last axis of zeros `[n, length]`.
-fn scattered(node: &mut NodeContext, length: &Dim, at: ValueId, updates: ValueId) -> Outcome<ValueId> {
+pub(super) fn scattered(
+    node: &mut NodeContext,
+    length: &Dim,
+    at: ValueId,
+    updates: ValueId,
+) -> Outcome<ValueId> {
     let count = node.dim(updates, 0)?;
     let empty = zeros(node, node.element(updates), &[count, length.clone()])?;
     node.make(&core::SCATTER_ELEMENTS, |op| {

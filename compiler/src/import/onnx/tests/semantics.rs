@@ -246,6 +246,40 @@ fn sequences_of_a_symbolic_batch_have_lengths_of_their_own() {
     }
 }
 
+/// numpy.unique has one NaN of a flat array, behind all else, and every row with a NaN.
+#[test]
+fn nan_is_told_apart_as_in_numpy() {
+    let nan = f64::NAN;
+    let outputs = ["y", "first", "place", "count"];
+    let unique = |dims: &[usize], values: &[f64], attributes: Vec<AttributeProto>| {
+        let sizes: Vec<String> = dims.iter().map(ToString::to_string).collect();
+        let sizes: Vec<&str> = sizes.iter().map(String::as_str).collect();
+        let nodes = vec![node("Unique", &["x"], &outputs, attributes)];
+        let imported = import(&model(nodes, vec![value("x", FLOAT, &sizes)], &outputs, vec![])).unwrap();
+        let found = run(&imported, &[Tensor::from_floats(Element::F32, dims, values.to_vec())]);
+        let shown = format!("{:?}", found[0].floats());
+        (shown, [1, 2, 3].map(|at| found[at].ints()))
+    };
+    let flat = [2.0, nan, 1.0, nan, 2.0];
+    let expected = ("[1.0, 2.0, NaN]".to_string(), [vec![2, 0, 1], vec![1, 2, 0, 2, 1], vec![1, 2, 2]]);
+    assert_eq!(unique(&[5], &flat, vec![]), expected);
+    let expected = ("[2.0, NaN, 1.0]".to_string(), [vec![0, 1, 2], vec![0, 1, 2, 1, 0], vec![2, 2, 1]]);
+    assert_eq!(unique(&[5], &flat, vec![int("sorted", 0)]), expected);
+    let rows = [nan, 1.0, nan, 1.0, 0.0, nan, 0.0, nan, 2.0, 1.0];
+    let expected = (
+        "[0.0, NaN, 0.0, NaN, 2.0, 1.0, NaN, 1.0, NaN, 1.0]".to_string(),
+        [vec![2, 3, 4, 0, 1], vec![3, 4, 0, 1, 2], vec![1; 5]],
+    );
+    assert_eq!(unique(&[5, 2], &rows, vec![int("axis", 0)]), expected);
+    // Told apart by sorting.
+    let many: Vec<f64> = (0..5000).map(|at| if at % 3 == 0 { nan } else { f64::from(at % 2) }).collect();
+    let (shown, [first, _, count]) = unique(&[5000], &many, vec![]);
+    assert_eq!((shown.as_str(), first, count), ("[0.0, 1.0, NaN]", vec![2, 1, 0], vec![1666, 1667, 1667]));
+    let (shown, [first, place, count]) = unique(&[5000], &[nan; 5000], vec![int("axis", 0)]);
+    assert_eq!((first, count, shown.matches("NaN").count()), ((0..5000).collect(), vec![1; 5000], 5000));
+    assert_eq!(place, (0..5000).collect::<Vec<i64>>());
+}
+
 #[test]
 fn many_elements_are_told_apart_by_sorting() {
     for sorted in [1, 0] {

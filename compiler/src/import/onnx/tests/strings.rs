@@ -170,3 +170,78 @@ fn what_is_not_taken_is_named() {
     );
     assert!(report(&text).contains("input 0 must be strings"));
 }
+
+/// What Python's `str.split` gives.
+fn split(text: &str, delimiter: &str, most: Option<usize>) -> Vec<String> {
+    let most = most.map_or(usize::MAX, |most| most + 1);
+    if !delimiter.is_empty() {
+        return text.splitn(most, delimiter).map(String::from).collect();
+    }
+    let (mut rest, mut pieces) = (text.trim_start(), Vec::new());
+    while !rest.is_empty() {
+        let end = rest.find(char::is_whitespace).filter(|_| pieces.len() + 1 < most).unwrap_or(rest.len());
+        pieces.push(rest[..end].to_string());
+        rest = rest[end..].trim_start();
+    }
+    pieces
+}
+
+#[test]
+fn strings_split_as_in_python() {
+    let parts = ["a", "-", " ", "日本", "--", "ab", "\u{2003}", "\t", "ba"];
+    let mut all = vec![String::new()];
+    for a in parts {
+        for b in parts {
+            for c in parts {
+                all.push([a, b, c].concat());
+                all.push([c, b, b, a, c].concat());
+            }
+        }
+    }
+    let x = encode(&[all.len()], &all).unwrap();
+    for delimiter in ["", "-", "ab", "日"] {
+        for most in [None, Some(0), Some(1), Some(2)] {
+            let mut attributes = vec![text("delimiter", delimiter)];
+            attributes.extend(most.map(|most| int("maxsplit", most as i64)));
+            let mut model = one_node(node("StringSplit", &["x"], &["y", "z"], attributes), &["n"], vec![]);
+            model.graph.as_mut().unwrap().output.push(value("z", INT64, &[]));
+            let imported = import(&model).unwrap();
+            let found = run(&imported, std::slice::from_ref(&x));
+            let width = found[0].shape[1];
+            let pieces = decode(&found[0]);
+            for (at, text) in all.iter().enumerate() {
+                let wanted = split(text, delimiter, most);
+                assert_eq!(found[1].int(at), wanted.len() as i64, "{text:?} at {delimiter:?} {most:?}");
+                let row = &pieces[at * width..(at + 1) * width];
+                assert_eq!(row[..wanted.len()], wanted, "{text:?} at {delimiter:?} {most:?}");
+                assert!(row[wanted.len()..].iter().all(String::is_empty));
+            }
+            assert_eq!(width, all.iter().map(|text| split(text, delimiter, most).len()).max().unwrap());
+        }
+    }
+    let overlapping = node("StringSplit", &["x"], &["y"], vec![text("delimiter", "--")]);
+    assert!(report(&one_node(overlapping, &["n"], vec![])).contains("overlaps itself"));
+}
+
+#[test]
+fn strings_are_moved_and_joined() {
+    let words = ["a", "", "日本", "dd"];
+    let x = encode(&[2, 2], &words).unwrap();
+    let nodes = vec![
+        node("Transpose", &["x"], &["t"], vec![]),
+        node("StringConcat", &["t", "w"], &["j"], vec![]),
+        node("Concat", &["j", "x"], &["c"], vec![int("axis", 0)]),
+        node("Gather", &["c", "at"], &["y"], vec![int("axis", 0)]),
+        node("Equal", &["y", "w"], &["e"], vec![]),
+    ];
+    let stored = vec![words_of_two(), ints("at", &[1, -1])];
+    let mut model = model(nodes, vec![value("x", STRING, &["n", "2"])], &["y", "e"], stored);
+    model.opset_import[0].version = Some(20);
+    let found = run(&import(&model).unwrap(), &[x]);
+    assert_eq!(decode(&found[0]), ["-", "dd+", "日本", "dd"]);
+    assert_eq!(found[1].ints(), [1, 0, 0, 0]);
+}
+
+fn words_of_two() -> TensorProto {
+    words("w", &[2], &["-", "+"])
+}
