@@ -6,6 +6,7 @@
 //! An equality of two dimensions that comes to light on the way (a broadcast of `total_seq` with `past_seq + seq`) starts the import
 //! again with the symbol replaced: importing is cheap, since no weight is touched.
 
+mod automaton;
 mod context;
 mod differentiate;
 mod dims;

@@ -32,6 +32,7 @@ mod selection;
 mod sizes;
 mod spectral;
 mod stateful;
+mod string_match;
 mod string_split;
 mod strings;
 mod training;
@@ -75,6 +76,7 @@ pub(crate) static FAMILIES: &[&[Row]] = &[
     sizes::ROWS,
     spectral::ROWS,
     stateful::ROWS,
+    string_match::ROWS,
     string_split::ROWS,
     strings::ROWS,
     training::ROWS,

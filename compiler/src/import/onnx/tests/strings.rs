@@ -245,3 +245,15 @@ fn strings_are_moved_and_joined() {
 fn words_of_two() -> TensorProto {
     words("w", &[2], &["-", "+"])
 }
+
+#[test]
+fn whole_strings_match_a_pattern() {
+    let attributes = vec![text("pattern", r"\b[a-c]*\.?")];
+    let mut model = one_node(node("RegexFullMatch", &["x"], &["y"], attributes), &["n", "2"], vec![]);
+    let x = encode(&[3, 2], &["abc.", "abcd", "", "日", "a", "."]).unwrap();
+    let found = run(&import(&model).unwrap(), &[x]);
+    assert_eq!((found[0].ints(), &found[0].shape[..]), (vec![1, 0, 0, 0, 1, 0], &[3, 2][..]));
+    model.graph.as_mut().unwrap().node[0].attribute = vec![text("pattern", "(")];
+    let said = report(&model);
+    assert!(said.contains("RegexFullMatch_y") && said.contains("unclosed group"), "{said}");
+}
