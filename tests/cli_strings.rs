@@ -26,6 +26,10 @@ fn strings_go_in_and_come_out() {
     assert!(inspected.contains("strings [7], up to 8 characters"), "{inspected}");
     let json = expect(0, &["inspect", &artifact, "--json"]).out;
     assert!(json.contains("up to 8 characters"), "{json}");
+    for place in [&["--reference"][..], &["--target", "npu-gen3"]] {
+        let bound = [&["run", &case, "--input", &given, "--bind", "x0_characters=9"], place].concat();
+        assert!(expect(0, &bound).out.contains(shown));
+    }
     let long = expect(1, &["run", &artifact, "--input", "x0=To,be,or,not,to,be,much too long"]);
     assert!(long.err.contains("string 6 has 13 characters, there is room for 8"), "{}", long.err);
     expect(0, &["parity", "--cases", &case, "--on", "reference", "--on", "npu-gen3"]);

@@ -39,6 +39,7 @@ pub fn execute(
         .copied()
         .ok_or_else(|| vec![Diagnostic::error(Location::Unknown, "the model holds no graph")])?;
     let signature = Signature::of(&imported.module, function);
+    let inputs = &strings::fitted(&signature.inputs, inputs)?;
     let mut bindings = bind(&signature.inputs, inputs)?;
     imported.bind_assumptions(&mut bindings);
     match on {

@@ -262,10 +262,8 @@ impl Loaded {
         let view = bindings.iter().find(|binding| binding.name == name).map(|binding| &binding.view);
         let room = view.and_then(|view| view.dims.last()).filter(|dim| dim.bound.is_none());
         let Some(room) = room else { return self.set(name, tensor) };
-        let fitted = strings::fit(tensor, room.cap as usize).map_err(|what| {
-            let help = "compile with --bind and more characters for this input";
-            vec![Diagnostic::error(Location::Unknown, format!("input '{name}': {what}")).with_help(help)]
-        })?;
+        let fitted = strings::fit(tensor, room.cap as usize);
+        let fitted = fitted.map_err(|what| vec![strings::does_not_fit(name, &what)])?;
         self.set(name, &fitted)
     }
 

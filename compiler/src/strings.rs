@@ -10,7 +10,10 @@
 
 use crate::signature::{Port, Signature};
 use std::collections::BTreeMap;
+use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
+use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
+use tilewright_ir::location::Location;
 use tilewright_ir::tensor::Tensor;
 
 /// The entry of an argument's or result's attributes that says that it is strings.
@@ -100,6 +103,30 @@ pub fn fit(tensor: &Tensor, length: usize) -> Result<Tensor, String> {
     dims.pop();
     dims.push(length as i64);
     Ok(Tensor::from_ints(Element::I32, &dims, codes))
+}
+
+/// Values of inputs, strings filled up where the number of code points is known.
+///
+/// # Errors
+/// All strings that do not fit, with the names of their inputs.
+pub fn fitted(ports: &[Port], values: &[Tensor]) -> Result<Vec<Tensor>, Diagnostics> {
+    let mut problems = Diagnostics::new();
+    let mut fitted = values.to_vec();
+    for (port, value) in ports.iter().zip(&mut fitted).filter(|(port, _)| port.is_strings) {
+        if let Some(length) = port.ty.shape.last().and_then(Dim::known) {
+            match fit(value, length.max(0) as usize) {
+                Ok(longer) => *value = longer,
+                Err(what) => problems.push(does_not_fit(&port.name, &what)),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(fitted) } else { Err(problems) }
+}
+
+/// Says that the strings given for an input do not fit.
+pub fn does_not_fit(input: &str, what: &str) -> Diagnostic {
+    Diagnostic::error(Location::name(input), format!("input '{input}': {what}"))
+        .with_help("compile with --bind and more characters for this input")
 }
 
 /// Results of a run in the form that [`encode`] gives: strings with room for the longest one.

@@ -232,6 +232,8 @@ fn tf_idf(node: &mut NodeContext) -> Made {
     let (shortest, longest) = (node.required_int("min_gram_length")?, node.required_int("max_gram_length")?);
     let (skips, mode) = (node.required_int("max_skip_count")?, node.text("mode", "")?);
     let words = known(shape.last().unwrap_or(&Dim::Known(0)))?;
+    // Words that are further apart than all of them are nowhere.
+    let skips = skips.min(words);
     let batch = if shape.len() == 2 { shape[0].clone() } else { Dim::Known(1) };
     let x = node.reshape(x, &[batch.clone(), Dim::Known(words)])?;
     let zero = node.scalar(Element::F32, 0.0)?;
@@ -273,7 +275,7 @@ fn tf_idf(node: &mut NodeContext) -> Made {
         node.concat(&parts, 1)?
     };
     let total = known(&node.dim(counts, 1)?)? as usize;
-    let width = columns.iter().max().map_or(0, |last| last + 1);
+    let width = columns.iter().max().map_or(0, |last| last.saturating_add(1));
     if columns.len() != total
         || columns.iter().any(|column| !(0..1 << 24).contains(column))
         || weights.as_ref().is_some_and(|weights| weights.len() != total)

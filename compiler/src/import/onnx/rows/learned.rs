@@ -204,7 +204,8 @@ pub(super) enum Single {
     Margin,
 }
 
-/// The label with the highest score, and the scores `[b, labels]`.
+/// The label with the highest score, and the scores `[b, labels]`. Where both of two labels have scores ONNX Runtime 1.31 gives 1 or 0
+/// (not the labels) as the second score is above 0 or not; ONNX says that the top one is given.
 pub(super) fn classified(node: &mut NodeContext, scores: &Scores) -> Made {
     let labels = labels(node)?;
     let transform = node.text("post_transform", "NONE")?;

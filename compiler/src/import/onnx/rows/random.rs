@@ -96,7 +96,9 @@ fn count_of(shape: &[Dim]) -> Outcome<(Vec<usize>, usize)> {
         .as_ref()
         .and_then(|sizes| sizes.iter().try_fold(1usize, |count, size| count.checked_mul(*size)));
     match (sizes, count) {
-        (Some(sizes), Some(count)) if count as i64 <= COUNT_MAX => Ok((sizes, count)),
+        (Some(sizes), Some(count)) if i64::try_from(count).is_ok_and(|count| count <= COUNT_MAX) => {
+            Ok((sizes, count))
+        }
         _ => Err(Fault::unsupported(
             format!("at most {COUNT_MAX} random numbers of known dimensions can be drawn"),
             "bind the dimensions with --bind NAME=VALUE",

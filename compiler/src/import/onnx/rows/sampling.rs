@@ -314,7 +314,8 @@ fn deform_conv(node: &mut NodeContext) -> Made {
     let outputs = sizes_from(node, weight, 0)?[0];
     let (taps, to) = (kernel.iter().product::<i64>(), sizes_from(node, offset, 2)?);
     let points: i64 = to.iter().product();
-    let fits = node.shape(offset).get(1) == Some(&Dim::Known(offset_groups * taps * rank as i64));
+    let lists = offset_groups.checked_mul(taps).and_then(|lists| lists.checked_mul(rank as i64));
+    let fits = lists.is_some() && node.shape(offset).get(1).and_then(Dim::known) == lists;
     if groups < 1 || offset_groups < 1 || channels % groups != 0 || channels % offset_groups != 0 || !fits {
         return Err(Fault::model(format!(
             "offsets {} do not fit input {} and weight {}",

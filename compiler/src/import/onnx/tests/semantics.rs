@@ -280,6 +280,70 @@ fn nan_is_told_apart_as_in_numpy() {
     assert_eq!(place, (0..5000).collect::<Vec<i64>>());
 }
 
+/// One tree that asks whether the only feature is at most 0; its two leaves have scores for these classes.
+fn stump(leaves: [&[(i64, f32)]; 2], more: Vec<AttributeProto>) -> ModelProto {
+    let list = |name: &str, values: &[i64]| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(7),
+        ints: values.to_vec(),
+        ..AttributeProto::default()
+    };
+    let reals = |name: &str, values: &[f32]| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(6),
+        floats: values.to_vec(),
+        ..AttributeProto::default()
+    };
+    let votes: Vec<(i64, i64, f32)> = (1..)
+        .zip(leaves)
+        .flat_map(|(leaf, votes)| votes.iter().map(move |vote| (leaf, vote.0, vote.1)))
+        .collect();
+    let mut attributes = vec![
+        list("nodes_treeids", &[0; 3]),
+        list("nodes_nodeids", &[0, 1, 2]),
+        list("nodes_featureids", &[0; 3]),
+        list("nodes_truenodeids", &[1, 0, 0]),
+        list("nodes_falsenodeids", &[2, 0, 0]),
+        reals("nodes_values", &[0.0; 3]),
+        texts("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+        list("class_treeids", &vec![0; votes.len()]),
+        list("class_nodeids", &votes.iter().map(|vote| vote.0).collect::<Vec<_>>()),
+        list("class_ids", &votes.iter().map(|vote| vote.1).collect::<Vec<_>>()),
+        reals("class_weights", &votes.iter().map(|vote| vote.2).collect::<Vec<_>>()),
+        list("classlabels_int64s", &[7, 9]),
+    ];
+    attributes.extend(more);
+    let mut tree = node("TreeEnsembleClassifier", &["x"], &["y", "s"], attributes);
+    tree.domain = Some("ai.onnx.ml".into());
+    let mut model = model(vec![tree], vec![value("x", FLOAT, &["n", "1"])], &["y", "s"], vec![]);
+    model.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.ml".into()), version: Some(3) });
+    model
+}
+
+#[test]
+fn the_label_of_a_forest_is_the_top_one() {
+    let x = Tensor::from_floats(Element::F32, &[2, 1], vec![-1.0, 1.0]);
+    let labels = |leaves: [&[(i64, f32)]; 2]| {
+        let found = run(&import(&stump(leaves, vec![])).unwrap(), std::slice::from_ref(&x));
+        (found[0].ints(), found[1].floats().iter().map(|score| (score * 10.0).round()).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        labels([&[(0, 0.7), (1, 0.3)], &[(0, 0.2), (1, 0.8)]]),
+        (vec![7, 9], vec![7.0, 3.0, 2.0, 8.0])
+    );
+    // Only the second label has scores: shares above one half, else above 0 (as ONNX Runtime).
+    assert_eq!(labels([&[(1, 0.3)], &[(1, 0.8)]]), (vec![7, 9], vec![0.0, 3.0, 0.0, 8.0]));
+    assert_eq!(labels([&[(1, -0.3)], &[(1, 0.2)]]), (vec![7, 9], vec![0.0, -3.0, 0.0, 2.0]));
+    let bases = AttributeProto {
+        name: Some("base_values".into()),
+        r#type: Some(6),
+        floats: vec![0.5, 0.25],
+        ..AttributeProto::default()
+    };
+    let said = report(&stump([&[(0, 0.3)], &[(0, 0.8)]], vec![bases]));
+    assert!(said.contains("two values for one score"), "{said}");
+}
+
 #[test]
 fn many_elements_are_told_apart_by_sorting() {
     for sorted in [1, 0] {
