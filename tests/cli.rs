@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "import",
     "opt",
     "quantize",
@@ -24,6 +24,7 @@ const VERBS: [&str; 19] = [
     "generate",
     "parity",
     "inspect",
+    "profile",
     "disassemble",
     "targets",
     "ops",

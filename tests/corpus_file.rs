@@ -14,6 +14,7 @@
 //! // results: 1
 //! ```
 
+use crate::second_count;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use tilewright::loaded::Loaded;
@@ -29,10 +30,13 @@ use tilewright_ir::parse::{ParseOptions, Resources, parse};
 use tilewright_ir::print::{PrintOptions, print};
 use tilewright_ir::sample::Sampler;
 use tilewright_ir::tensor::Tensor;
+use tilewright_passes::machine::Machine;
 use tilewright_passes::pipeline::PassManager;
 use tilewright_runtime::disassemble::disassemble;
 use tilewright_runtime::interpreter::TransferMode;
+use tilewright_runtime::stream::Program;
 use tilewright_targets::emit::constants::ConstantPool;
+use tilewright_targets::figures;
 use tilewright_targets::lower::{Objective, Options, compile_function};
 use tilewright_targets::memory_plan::Proof;
 
@@ -267,6 +271,7 @@ fn on_target(
         let is_best = matches!(plan.proof, Proof::AtLowerBound | Proof::Optimal);
         assert!(is_best, "{name}: nothing is known about the memory plan: {plan}");
     }
+    figures_hold(session, name, &compiled.program, &machine, header);
     assert!(problems_of(&compiled.tile).is_empty(), "{name}: {}", list(&problems_of(&compiled.tile)));
     round_trip(session, name, &compiled.tile);
     round_trip(session, name, &compiled.placed);
@@ -290,9 +295,25 @@ fn on_target(
     )
 }
 
+/// The timing model's figures are those of a second count, and no machine is faster than its bounds.
+fn figures_hold(session: &Session, name: &str, program: &Program, machine: &Machine, header: &Header) {
+    let bound = program.registers.iter().filter(|register| register.is_bound);
+    let values: Vec<(&str, i64)> = bound
+        .map(|one| {
+            let value = header.symbols.get(&one.name).map_or(one.maximum, |(value, _)| *value);
+            (one.name.as_str(), value.clamp(one.minimum, one.maximum))
+        })
+        .collect();
+    second_count::check(name, program, &figures::of(machine), &values);
+    for target in session.targets.iter() {
+        let what = format!("{name} on {}", target.name);
+        second_count::check_bound(&what, program, &figures::of(&target.machine()), &values);
+    }
+}
+
 /// Runs a program on inputs in argument order; transfers happen at once, or at the wait for them.
 fn execute(
-    program: &tilewright_runtime::stream::Program,
+    program: &Program,
     constants: &ConstantPool,
     module: &Module,
     inputs: &[Tensor],

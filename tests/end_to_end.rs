@@ -6,6 +6,7 @@
 
 mod end_to_end_cascades;
 mod end_to_end_machines;
+mod roofline;
 mod waits;
 
 use harness::recorded::{own_cases, shared_cases, tests_folder};

@@ -7,3 +7,4 @@ pub mod mlir_reader;
 pub mod networks;
 pub mod python;
 pub mod recorded;
+pub mod second_count;

@@ -37,6 +37,7 @@ pub mod policy_file;
 pub mod precision;
 pub mod quantize;
 pub mod render;
+pub mod report;
 pub mod session;
 pub mod signature;
 pub mod stop_text;

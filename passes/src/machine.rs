@@ -56,6 +56,8 @@ pub struct Machine {
     pub dram_bytes_per_cycle: u64,
     /// Bytes read or written in on-chip memory per cycle.
     pub sram_bytes_per_cycle: u64,
+    /// Banks that share these bytes: words of one bank's width lie in them in turn.
+    pub sram_banks: u64,
     /// Cycles from a transfer's start to its first byte.
     pub dram_latency_cycles: u64,
     /// Cycles to start one kernel.
@@ -102,6 +104,7 @@ impl Machine {
             preferred_float: None,
             dram_bytes_per_cycle: 64,
             sram_bytes_per_cycle: 512,
+            sram_banks: 8,
             dram_latency_cycles: 200,
             launch_cycles: 500,
             clock_mhz: 1000,

@@ -30,7 +30,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("sram.bytes", "on-chip memory that holds tiles, in bytes"),
     ("sram.accumulator_bytes", "memory of the matrix engine's accumulators, in bytes"),
     ("sram.alignment_bytes", "alignment of tiles, a power of two, in bytes"),
-    ("sram.bytes_per_cycle", "bytes read or written on chip per cycle"),
+    ("sram.bytes_per_cycle", "bytes read or written on chip per cycle, all banks together"),
+    ("sram.banks", "banks that share these bytes per cycle evenly: words of one bank's width lie in them in turn"),
     ("sram.energy_fj_per_byte", "energy of one byte on chip, in femtojoules"),
     ("dram.bytes_per_cycle", "bytes to and from off-chip memory per cycle, all DMA engines together"),
     ("dram.latency_cycles", "cycles from a transfer's start to its first byte"),
@@ -79,6 +80,7 @@ struct Sram {
     accumulator_bytes: NonZeroU64,
     alignment_bytes: Spanned<u64>,
     bytes_per_cycle: NonZeroU64,
+    banks: Spanned<NonZeroU64>,
     energy_fj_per_byte: u64,
 }
 
@@ -232,6 +234,11 @@ impl Reader<'_> {
             let what = format!("{bytes} bytes of SRAM, expected at least {SRAM_BYTES_MIN}");
             self.problem(sram.bytes.span().start, what, "tiles and their second buffers need room".into());
         }
+        let (banks, per_cycle) = (sram.banks.get_ref().get(), sram.bytes_per_cycle.get());
+        if per_cycle % banks != 0 {
+            let what = format!("{per_cycle} bytes per cycle of {banks} banks");
+            self.problem(sram.banks.span().start, what, "each bank gives the same whole number of bytes".into());
+        }
         let vector_elements = self.elements(&vector.elements);
         let mac_rates = self.rates(&text.matrix);
         Machine {
@@ -243,7 +250,8 @@ impl Reader<'_> {
             vector_elements,
             preferred_float: None,
             dram_bytes_per_cycle: dram.bytes_per_cycle.get(),
-            sram_bytes_per_cycle: sram.bytes_per_cycle.get(),
+            sram_bytes_per_cycle: per_cycle,
+            sram_banks: banks,
             dram_latency_cycles: dram.latency_cycles,
             launch_cycles: text.launch_cycles,
             clock_mhz: text.clock_mhz.get(),
@@ -386,13 +394,14 @@ mod tests {
         let text = npu_gen3()
             .replace("alignment_bytes = 64", "alignment_bytes = 48")
             .replace("bytes = 1048576", "bytes = 4096")
+            .replace("banks = 8", "banks = 7")
             .replace("\"i1\"]", "\"i17\"]")
             .replace("weights = [\"f16\", \"bf16\"]", "weights = [\"f32\"]")
             .replace("\"vector.lanes\" =", "\"vector.lanez\" =")
             .replace("name = \"npu-gen3\"\nlow", "name = \"my npu\"\nlow");
         let problems = told(&text).join("\n");
         for word in
-            ["48 bytes", "4096 bytes", "'i17'", "f32 by f32", "did you mean 'vector.lanes'?", "'my npu'"]
+            ["48 bytes", "4096 bytes", "of 7 banks", "'i17'", "f32 by f32", "did you mean 'vector.lanes'?", "'my npu'"]
         {
             assert!(problems.contains(word), "{word} is not in\n{problems}");
         }

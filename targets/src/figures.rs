@@ -62,6 +62,8 @@ pub fn of(machine: &Machine) -> MachineFigures {
         dram_bytes_per_cycle,
         dma_latency_cycles: machine.dram_latency_cycles,
         dram_burst_bytes: DRAM_BURST_BYTES,
+        sram_bytes_per_cycle: machine.sram_bytes_per_cycle,
+        sram_banks: machine.sram_banks,
         host_bytes_per_cycle: HOST_BYTES_PER_CYCLE,
         host_lanes_per_cycle: HOST_LANES_PER_CYCLE,
         host_latency_cycles: HOST_LATENCY_CYCLES,

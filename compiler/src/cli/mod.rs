@@ -20,6 +20,7 @@ mod load;
 mod opt;
 mod parity;
 mod plan_memory;
+mod profile;
 mod quantize;
 mod run;
 mod sign;
@@ -87,6 +88,8 @@ enum Verb {
     Parity(parity::Arguments),
     /// Say what is in an artifact
     Inspect(inspect::Arguments),
+    /// Tell what a model costs on its machine: cycles, stalls, bytes, energy, bounds
+    Profile(Box<profile::Arguments>),
     /// Print an artifact's commands
     Disassemble(disassemble::Arguments),
     /// List the targets, or print the description of one
@@ -277,6 +280,7 @@ impl Session {
             Verb::Generate(arguments) => generate::run(self, &arguments),
             Verb::Parity(arguments) => parity::run(self, &arguments),
             Verb::Inspect(arguments) => inspect::run(&arguments),
+            Verb::Profile(arguments) => profile::run(self, &arguments),
             Verb::Disassemble(arguments) => disassemble::run(self, &arguments),
             Verb::Targets(arguments) => list::targets(self, &arguments),
             Verb::Ops(arguments) => list::ops(self, &arguments),

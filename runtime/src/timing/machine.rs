@@ -17,6 +17,13 @@ pub struct MatrixRate {
     pub pj_per_mac: f64,
 }
 
+impl MatrixRate {
+    /// Multiply-accumulates per cycle.
+    pub fn macs_per_cycle(&self) -> u64 {
+        self.block.iter().map(|&extent| u64::from(extent)).product()
+    }
+}
+
 /// The vector engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VectorRates {
@@ -53,6 +60,10 @@ pub struct MachineFigures {
     pub dma_latency_cycles: u64,
     /// Smallest piece that DRAM gives: shorter rows cost this much.
     pub dram_burst_bytes: u64,
+    /// Bytes that all banks of on-chip memory together read or write per cycle.
+    pub sram_bytes_per_cycle: u64,
+    /// Banks of on-chip memory: words of `sram_bytes_per_cycle / sram_banks` bytes lie in them in turn.
+    pub sram_banks: u64,
     /// Bytes per cycle (of this clock) that the host processes.
     pub host_bytes_per_cycle: f64,
     /// Simple operations and multiply-accumulates per cycle on the host.
@@ -72,9 +83,8 @@ pub struct MachineFigures {
 impl MachineFigures {
     /// The matrix engine's row for a pair of element types.
     pub fn matrix_rate(&self, a: Element, b: Element) -> Option<&MatrixRate> {
-        let rate = |row: &&MatrixRate| row.block.iter().map(|&extent| u64::from(extent)).product::<u64>();
         let exact = self.matrix.iter().find(|row| row.a == a && row.b == b);
-        exact.or_else(|| self.matrix.iter().min_by_key(rate))
+        exact.or_else(|| self.matrix.iter().min_by_key(|row| row.macs_per_cycle()))
     }
 
     pub(super) fn dram_cycles(&self, bytes: u64) -> u64 {

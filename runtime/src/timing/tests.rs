@@ -1,10 +1,10 @@
 //! Small programs whose cycles can be counted by hand.
 
 use super::*;
-use crate::commands::{Register, UnaryFunction};
+use crate::commands::{Command, Register, UnaryFunction, ViewId};
 use crate::element::Element;
 use crate::stream::ProgramBuilder;
-use crate::view::{Expression, Extent, View};
+use crate::view::{Expression, Extent, Space, View};
 
 fn figures() -> MachineFigures {
     MachineFigures {
@@ -19,6 +19,8 @@ fn figures() -> MachineFigures {
         dram_bytes_per_cycle: 16.0,
         dma_latency_cycles: 100,
         dram_burst_bytes: 64,
+        sram_bytes_per_cycle: 1024,
+        sram_banks: 8,
         host_bytes_per_cycle: 8.0,
         host_lanes_per_cycle: 4.0,
         host_latency_cycles: 50,
@@ -47,7 +49,9 @@ fn a_transfer_is_latency_plus_bytes() {
     builder.push(Command::Transfer { engine: Engine::Dma0, token: 0, destination, source });
     builder.push(Command::Wait { token: 0 });
     let timing = run(builder, &[]);
-    assert_eq!((timing.cycles, timing.transfer_stall_cycles), (116, 116));
+    assert_eq!(timing.cycles, 116);
+    let stalls = timing.total.stalls;
+    assert_eq!((stalls[Stall::DramLatency as usize], stalls[Stall::DramBandwidth as usize]), (100, 16));
     assert_eq!((timing.total.dram_bytes, timing.total.sram_bytes), (256, 256));
     assert_eq!(timing.total.energy_pj, 256.0 * 20.0 + 256.0);
 }
@@ -107,7 +111,10 @@ fn engines_wait_for_operands_only() {
     let timing = run(builder, &[]);
     // 8 blocks + 10; the first relu (64 / 8 + 5 = 13) overlaps, the second begins at 18.
     assert_eq!(timing.cycles, 18 + 13);
-    assert_eq!(timing.operand_stall_cycles, 5);
+    assert_eq!(timing.total.operand_cycles, 5);
+    assert_eq!(timing.total.stalls[Stall::Drain as usize], 31);
+    // What the second relu puts off; the first is hidden behind the product.
+    assert_eq!(timing.commands.iter().map(|one| one.elapsed_cycles).collect::<Vec<_>>(), [18, 0, 13, 0]);
     assert_eq!((timing.total.macs, timing.total.lanes), (512, 128));
     assert_eq!(timing.events.len(), 3);
 }
@@ -155,6 +162,69 @@ fn a_full_queue_stops_the_sequencer() {
     builder.push(Command::Transfer { engine: Engine::Dma0, token: 0, destination, source });
     // Six cycles each; the sixth can be issued when the second has finished, then the transfer (104 cycles).
     assert_eq!(run(builder, &[]).cycles, 12 + 104);
+}
+
+#[test]
+fn engines_that_use_the_same_banks_share_them() {
+    let run = |bytes_per_cycle: u64, columns: u32| {
+        let mut builder = ProgramBuilder::new("banks", 0);
+        let x = tile(&mut builder, Space::Sram, 0, 1024);
+        let source = tile(&mut builder, Space::Dram, 0, 512);
+        let column = View {
+            strides: vec![i64::from(columns)],
+            ..View::contiguous(Space::Sram, Element::F32, 8192, [512u32])
+        };
+        let destination = builder.view(column);
+        let (engine, function) = (Engine::Vector, UnaryFunction::Relu);
+        builder.push(Command::Transfer { engine: Engine::Dma0, token: 0, destination, source });
+        builder.push(Command::Unary { engine, function, destination: x, x, alpha: 0.0, beta: 0.0 });
+        builder.push(Command::Wait { token: 0 });
+        let figures = MachineFigures { sram_bytes_per_cycle: bytes_per_cycle, ..figures() };
+        estimate(&builder.finish(), &figures, &Request::default()).expect("well formed")
+    };
+    // The relu: 128 cycles + 5 from cycle 0, 8192 bytes in and out; the transfer: 128 cycles from cycle 100.
+    assert_eq!(run(1024, 1).commands[1].bank_cycles, 0);
+    // 64 bytes per cycle: the relu needs 2 x 64 beats of its 133 cycles, the transfer 32 of 128, of which 33 / 128 meanwhile.
+    let shared = run(64, 1);
+    assert_eq!(shared.commands[1].bank_cycles, 2 * 64 + (32 * 33_u64).div_ceil(128) - 133);
+    // A column whose rows are 8 words apart lies in one bank: 512 beats for 128 cycles.
+    let column = run(64, 16);
+    assert_eq!(column.commands[0].bank_cycles, 512 - 128);
+    assert_eq!(column.total.stalls[Stall::Banks as usize], 512 - 128);
+}
+
+#[test]
+fn time_is_issue_and_stalls_and_is_shared_out_among_commands() {
+    let mut builder = ProgramBuilder::new("all", 0);
+    let x = tile(&mut builder, Space::Sram, 0, 64);
+    let (source, y) = (tile(&mut builder, Space::Constant, 0, 64), tile(&mut builder, Space::Io, 0, 64));
+    let relu = |engine, destination: ViewId, x: ViewId| {
+        let function = UnaryFunction::Exp;
+        Command::Unary { engine, function, destination, x, alpha: 0.0, beta: 0.0 }
+    };
+    for _ in 0..3 {
+        builder.push(Command::Transfer { engine: Engine::Dma0, token: 0, destination: x, source });
+        builder.push(Command::Wait { token: 0 });
+        for _ in 0..6 {
+            builder.push(relu(Engine::Vector, x, x));
+        }
+        builder.push(Command::Transfer { engine: Engine::Dma1, token: 1, destination: y, source: x });
+        builder.push(Command::Wait { token: 1 });
+        builder.push(relu(Engine::Host, y, y));
+    }
+    let figures = MachineFigures { issue_cycles: 3, ..figures() };
+    let program = builder.finish();
+    let timing = estimate(&program, &figures, &Request::default()).expect("well formed");
+    assert_eq!(timing.issue_cycles, 3 * (3 * 11 + 1));
+    assert_eq!(timing.issue_cycles + timing.total.stalls.iter().sum::<u64>(), timing.cycles);
+    assert_eq!(timing.total.elapsed_cycles, timing.cycles);
+    for cause in [Stall::DramLatency, Stall::DramBandwidth, Stall::Operand, Stall::Queue, Stall::Host] {
+        assert!(timing.total.stalls[cause as usize] > 0, "{}", cause.name());
+    }
+    let bound = bound(&program, &figures, &Request::default()).expect("well formed");
+    // 64 weights and 64 results, each once.
+    assert_eq!((bound.compulsory_bytes, bound.dram_cycles, bound.mac_cycles), (512, 32, 0));
+    assert!(timing.cycles >= bound.cycles());
 }
 
 #[test]

@@ -1,15 +1,27 @@
 //! How much work one execution of a command is: cycles, bytes, multiply-accumulates, energy.
 
+use super::bound::is_gather;
+use super::layout::Runs;
 use super::machine::is_transcendental;
+use super::sram::beats;
+use super::walk::Operand;
 use super::{Cost, MachineFigures};
-use crate::commands::{Access, BinaryFunction, Command, Engine};
+use crate::commands::{BinaryFunction, Command, Engine};
 use crate::memory::Window;
+use crate::view::Space;
 
-type Operand = (&'static str, Access, Window);
-
-/// The work of one command; `busy_cycles` is what its engine needs when nothing holds it back.
+/// The work of one command.
 pub(super) struct Work {
+    /// All but times, which depend on what else is under way.
     pub(super) cost: Cost,
+    /// Cycles that its engine needs when nothing holds it back.
+    pub(super) cycles: u64,
+    /// Cycles that the banks of SRAM need for it.
+    pub(super) beats: u64,
+    /// Energy of the engine itself.
+    pub(super) engine_pj: f64,
+    /// Bytes read and written, per space.
+    pub(super) space_bytes: [[u64; 2]; Space::COUNT],
 }
 
 impl Work {
@@ -20,20 +32,27 @@ impl Work {
         figures: &MachineFigures,
     ) -> Work {
         let mut cost = Cost { executions: 1, ..Cost::default() };
-        for (name, access, window) in operands {
-            let times = if *access == Access::Update { 2 } else { 1 };
-            let elements = touched_elements(command, name, window, operands);
-            let bytes = times * (elements * u64::from(window.element.bits())).div_ceil(8);
-            if window.space.is_on_chip() {
-                cost.sram_bytes += bytes;
+        let mut space_bytes = [[0u64; 2]; Space::COUNT];
+        let touched: Vec<(&Operand, u64)> = operands
+            .iter()
+            .map(|operand| (operand, touched_elements(command, operand.0, &operand.2, operands)))
+            .collect();
+        for ((_, access, window), elements) in &touched {
+            let bytes = if window.space.is_on_chip() {
+                (elements * u64::from(window.element.bits())).div_ceil(8)
             } else {
-                cost.dram_bytes += times * burst_bytes(window, elements, figures.dram_burst_bytes);
-            }
+                burst_bytes(window, *elements, figures.dram_burst_bytes)
+            };
+            let ways = [u64::from(access.reads()), u64::from(access.writes())];
+            let moved = bytes * (ways[0] + ways[1]);
+            let sum = if window.space.is_on_chip() { &mut cost.sram_bytes } else { &mut cost.dram_bytes };
+            *sum += moved;
+            (0..2).for_each(|way| space_bytes[window.space as usize][way] += bytes * ways[way]);
         }
         cost.macs = macs(command, operands);
         let (lanes, cycles_per_lane) = lanes(command, operands, figures);
         cost.lanes = lanes;
-        cost.busy_cycles = match engine {
+        let cycles = match engine {
             Engine::Dma0 | Engine::Dma1 => {
                 let bytes = cost.dram_bytes.max(cost.sram_bytes / 2);
                 figures.dma_latency_cycles + (bytes as f64 / figures.dma_bytes_per_cycle).ceil() as u64
@@ -45,14 +64,16 @@ impl Work {
             }
             Engine::Host => host_cycles(command, &cost, cycles_per_lane, figures),
         };
+        let engine_pj = match engine {
+            Engine::Host => (cost.macs + lanes) as f64 * figures.host_pj_per_lane,
+            Engine::Matrix => cost.macs as f64 * pj_per_mac(operands, figures),
+            _ => lanes as f64 * f64::from(cycles_per_lane) * figures.vector.pj_per_lane,
+        };
         cost.energy_pj = cost.dram_bytes as f64 * figures.dram_pj_per_byte
             + cost.sram_bytes as f64 * figures.sram_pj_per_byte
-            + match engine {
-                Engine::Host => (cost.macs + lanes) as f64 * figures.host_pj_per_lane,
-                Engine::Matrix => cost.macs as f64 * pj_per_mac(operands, figures),
-                _ => lanes as f64 * f64::from(cycles_per_lane) * figures.vector.pj_per_lane,
-            };
-        Work { cost }
+            + engine_pj;
+        let beats = beats(&touched, figures);
+        Work { cost, cycles, beats, engine_pj, space_bytes }
     }
 }
 
@@ -60,59 +81,37 @@ fn elements(window: &Window) -> u64 {
     window.dims().iter().fold(1, |product: u64, &dim| product.saturating_mul(dim as u64))
 }
 
-/// Elements without those that a stride of 0 repeats.
-fn distinct_elements(window: &Window) -> u64 {
-    let dims = window.dims().iter().zip(window.strides());
-    dims.fold(
-        1,
-        |product: u64, (&dim, &stride)| {
-            if stride == 0 && dim > 0 { product } else { product.saturating_mul(dim as u64) }
-        },
-    )
-}
-
 fn operand<'o>(operands: &'o [Operand], name: &str) -> Option<&'o Window> {
     operands.iter().find(|operand| operand.0 == name).map(|operand| &operand.2)
 }
 
-/// What a command reads or writes of a window: gathers touch as much of the table as they produce.
+/// Whether a command reads or writes few rows of this operand, which ones only a run can tell.
+pub(super) fn picks_rows(command: &Command, name: &str) -> bool {
+    let is_scatter = matches!(command, Command::ScatterElements { .. } | Command::ScatterNd { .. });
+    is_gather(command) && name == "source" || is_scatter && name == "destination"
+}
+
+/// What a command reads or writes of a window: gathers touch as much of the table as they produce, and a stride of 0 repeats.
 fn touched_elements(command: &Command, name: &str, window: &Window, operands: &[Operand]) -> u64 {
-    let all = distinct_elements(window);
-    let other = |name| operand(operands, name).map_or(all, elements);
-    match command {
-        Command::Gather { .. } | Command::GatherElements { .. } | Command::GatherNd { .. }
-            if name == "source" =>
-        {
-            all.min(other("destination"))
-        }
-        Command::ScatterElements { .. } | Command::ScatterNd { .. } if name == "destination" => {
-            all.min(other("updates"))
-        }
-        _ => all,
+    let all = if window.range().is_empty() { 0 } else { Runs::of(window).elements() };
+    let other = if is_gather(command) { "destination" } else { "updates" };
+    match picks_rows(command, name) {
+        true => all.min(operand(operands, other).map_or(all, elements)),
+        false => all,
     }
+}
+
+/// The bytes of that, without what bursts add.
+pub(super) fn touched_bytes(command: &Command, name: &str, window: &Window, operands: &[Operand]) -> u64 {
+    (touched_elements(command, name, window, operands) * u64::from(window.element.bits())).div_ceil(8)
 }
 
 /// Bytes that DRAM moves: every contiguous run is rounded up to bursts, whatever the order of dimensions.
 fn burst_bytes(window: &Window, elements: u64, burst_bytes: u64) -> u64 {
+    let run = Runs::of(window).run;
     let bits = u64::from(window.element.bits());
-    let mut dims = [(1u64, 0u64); crate::view::RANK_MAX];
-    let mut rank = 0;
-    for (&dim, &stride) in
-        window.dims().iter().zip(window.strides()).filter(|&(&dim, &stride)| dim > 1 && stride != 0)
-    {
-        dims[rank] = (stride.unsigned_abs(), dim as u64);
-        rank += 1;
-    }
-    dims[..rank].sort_unstable();
-    let mut run = 1u64;
-    for &(stride, dim) in &dims[..rank] {
-        if stride != run {
-            break;
-        }
-        run = run.saturating_mul(dim);
-    }
-    let runs = elements.div_ceil(run);
-    runs.saturating_mul((run.min(elements) * bits).div_ceil(8).next_multiple_of(burst_bytes.max(1)))
+    let bytes = (run.min(elements) * bits).div_ceil(8).next_multiple_of(burst_bytes.max(1));
+    elements.div_ceil(run).saturating_mul(bytes)
 }
 
 /// [rows, columns, depth] of a product and how many there are.
@@ -152,12 +151,14 @@ fn products(command: &Command, operands: &[Operand]) -> Option<([u64; 3], u64)> 
     }
 }
 
-fn macs(command: &Command, operands: &[Operand]) -> u64 {
+/// Multiply-accumulates of a command.
+pub(super) fn macs(command: &Command, operands: &[Operand]) -> u64 {
     products(command, operands)
         .map_or(0, |([m, n, k], count)| m.saturating_mul(n).saturating_mul(k).saturating_mul(count))
 }
 
-fn pair(operands: &[Operand]) -> Option<(crate::element::Element, crate::element::Element)> {
+/// The element types of a product.
+pub(super) fn pair(operands: &[Operand]) -> Option<(crate::element::Element, crate::element::Element)> {
     let first = ["a", "x", "q"].into_iter().find_map(|name| operand(operands, name))?;
     let second = ["b", "w", "k"].into_iter().find_map(|name| operand(operands, name))?;
     Some((first.element, second.element))
