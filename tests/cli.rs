@@ -4,6 +4,7 @@ mod cli_cache;
 mod cli_deploy;
 mod cli_machine;
 mod cli_memory;
+mod cli_profile;
 mod cli_quantize;
 mod cli_strings;
 
@@ -12,7 +13,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 21] = [
     "import",
     "opt",
     "quantize",
@@ -25,6 +26,7 @@ const VERBS: [&str; 20] = [
     "parity",
     "inspect",
     "profile",
+    "explain",
     "disassemble",
     "targets",
     "ops",

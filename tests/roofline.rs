@@ -83,8 +83,7 @@ fn rows(
     let places = locations(program);
     let mut words = 0;
     for row in &run.ops {
-        let mine: Vec<usize> =
-            (0..places.len()).filter(|at| places[*at] == row.nodes.join(" + ")).collect();
+        let mine: Vec<usize> = (0..places.len()).filter(|at| places[*at] == row.nodes.join(" + ")).collect();
         let sum = |of: &dyn Fn(usize) -> u64| mine.iter().map(|at| of(*at)).sum::<u64>();
         assert_eq!(row.commands as usize, mine.len(), "{what}: {}", row.name);
         assert_eq!(row.executions, sum(&|at| counted.executions[at]), "{what}: {}", row.name);
@@ -127,7 +126,12 @@ fn rows(
 fn every_figure_of_a_report_can_be_counted_again_from_the_stream() {
     let session = Session::new();
     let models = tests_folder().join("models");
-    let cases = [("story-draft", "npu-gen3"), ("story-draft", "micro-npu"), ("story-3m", "npu-gen3"), ("cases/opt-llama", "apple-m5-npu")];
+    let cases = [
+        ("story-draft", "npu-gen3"),
+        ("story-draft", "micro-npu"),
+        ("story-3m", "npu-gen3"),
+        ("cases/opt-llama", "apple-m5-npu"),
+    ];
     for (name, target) in cases {
         let bindings = [("batch".to_string(), 1)].into();
         let options = CompileOptions { target: target.into(), bindings, ..npu(256, &[1, 8]) };

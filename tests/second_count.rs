@@ -5,12 +5,16 @@
 //! count(&program, &figures, &[("past_seq", 128)]).cycles
 //! ```
 
+mod operand;
+mod work;
+
+use operand::{Operand, operands, picked, touched, value};
 use std::collections::BTreeMap;
-use tilewright_runtime::commands::{Access, BinaryFunction, Command, Engine, UnaryFunction};
-use tilewright_runtime::element::Element;
+use tilewright_runtime::commands::{Access, Command, Engine};
 use tilewright_runtime::stream::Program;
 use tilewright_runtime::timing::{MachineFigures, Request, bound, estimate};
-use tilewright_runtime::view::{Expression, Space};
+use tilewright_runtime::view::Space;
+use work::{beats, lanes, product, types};
 
 /// What was counted; per-command figures are indexed as the program's commands.
 #[derive(Clone, Debug, Default)]
@@ -45,208 +49,6 @@ pub struct Counted {
     pub compulsory_bytes: u64,
     /// At peak rates.
     pub mac_cycles: u64,
-}
-
-/// An operand: its field, how it is touched, where, and the elements' distances from its base.
-struct Operand {
-    name: &'static str,
-    access: Access,
-    space: Space,
-    element: Element,
-    base_bytes: i64,
-    dims: Vec<u64>,
-    offsets: Vec<i64>,
-}
-
-impl Operand {
-    fn count(&self) -> u64 {
-        self.dims.iter().product()
-    }
-
-    fn is_on_chip(&self) -> bool {
-        matches!(self.space, Space::Sram | Space::Accumulator)
-    }
-
-    /// Length of the first stretch of neighbours.
-    fn run(&self) -> u64 {
-        let neighbours = self.offsets.windows(2).take_while(|pair| pair[1] == pair[0] + 1).count();
-        neighbours as u64 + 1
-    }
-
-    /// First byte and byte after the last.
-    fn bytes(&self) -> (i64, i64) {
-        let bits = i64::from(self.element.bits());
-        match (self.offsets.first(), self.offsets.last()) {
-            (Some(first), Some(last)) => (
-                self.base_bytes + (first * bits).div_euclid(8),
-                self.base_bytes + ((last + 1) * bits + 7).div_euclid(8),
-            ),
-            _ => (0, 0),
-        }
-    }
-
-    fn dim(&self, from_end: usize) -> u64 {
-        self.dims.len().checked_sub(from_end).map_or(1, |axis| self.dims[axis])
-    }
-}
-
-fn value(expression: &Expression, registers: &[i64]) -> i64 {
-    let terms = expression.terms().iter();
-    expression.constant_part() + terms.map(|(register, by)| by * registers[usize::from(register.0)]).sum::<i64>()
-}
-
-fn operands(program: &Program, command: &Command, registers: &[i64]) -> Vec<Operand> {
-    let mut found = Vec::new();
-    command.for_each_view(|name, access, id| {
-        let view = &program.views[id.0 as usize];
-        let dims: Vec<u64> = view
-            .dims
-            .iter()
-            .map(|dim| match &dim.bound {
-                Some(bound) => value(bound, registers).clamp(0, i64::from(dim.cap)) as u64,
-                None => u64::from(dim.cap),
-            })
-            .collect();
-        let mut offsets = vec![0i64];
-        for (dim, stride) in dims.iter().zip(&view.strides) {
-            let step = |at: i64| offsets.iter().map(move |offset| offset + at * stride);
-            // A repeat by a stride of 0 is the same elements.
-            let times = if *stride == 0 { (*dim).min(1) } else { *dim };
-            offsets = (0..times as i64).flat_map(step).collect();
-        }
-        offsets.sort_unstable();
-        let (space, element) = (view.space, view.element);
-        let base_bytes = value(&view.base_bytes, registers);
-        found.push(Operand { name, access, space, element, base_bytes, dims, offsets });
-    });
-    found
-}
-
-/// The operand that few rows of are touched, and the one that tells how many elements.
-fn picked(command: &Command) -> Option<(&'static str, &'static str)> {
-    match command {
-        Command::Gather { .. } | Command::GatherElements { .. } | Command::GatherNd { .. } => {
-            Some(("source", "destination"))
-        }
-        Command::ScatterElements { .. } | Command::ScatterNd { .. } => Some(("destination", "updates")),
-        _ => None,
-    }
-}
-
-fn named<'o>(operands: &'o [Operand], name: &str) -> Option<&'o Operand> {
-    operands.iter().find(|operand| operand.name == name)
-}
-
-fn touched(command: &Command, operand: &Operand, operands: &[Operand]) -> u64 {
-    let all = operand.offsets.len() as u64;
-    match picked(command) {
-        Some((few, by)) if few == operand.name => {
-            all.min(named(operands, by).map_or(all, Operand::count))
-        }
-        _ => all,
-    }
-}
-
-/// Rows, columns, depth and number of the products of a command.
-fn product(command: &Command, operands: &[Operand]) -> Option<[u64; 4]> {
-    let of = |name: &str| named(operands, name);
-    match command {
-        Command::Matmul { .. } | Command::MatmulInteger { .. } => {
-            let (to, a) = (of("destination")?, of("a")?);
-            let depth = if of("indices").is_some() { a.dim(1) / 2 } else { a.dim(1) };
-            let (m, n) = (to.dim(2), to.dim(1));
-            Some([m, n, depth, to.count() / (m * n).max(1)])
-        }
-        Command::Convolution { groups, .. } => {
-            let (to, w) = (of("destination")?, of("w")?);
-            let (channels, groups) = (w.dims[0].max(1), u64::from(*groups).max(1));
-            Some([to.count() / channels, channels / groups, w.count() / channels, groups])
-        }
-        Command::ConvTranspose { .. } => {
-            let (x, w) = (of("x")?, of("w")?);
-            let channels = w.dims[0].max(1);
-            Some([x.count() / channels, w.count() / channels, channels, 1])
-        }
-        Command::Attention { .. } => {
-            let (q, k, v) = (of("q")?, of("k")?, of("v")?);
-            Some([q.dim(2), k.dim(2), q.dim(1) + v.dim(1), q.count() / (q.dim(2) * q.dim(1)).max(1)])
-        }
-        _ => None,
-    }
-}
-
-fn types(operands: &[Operand]) -> Option<(Element, Element)> {
-    let first = ["a", "x", "q"].iter().find_map(|name| named(operands, name))?;
-    let second = ["b", "w", "k"].iter().find_map(|name| named(operands, name))?;
-    Some((first.element, second.element))
-}
-
-/// Functions of one pass of the lanes; all others take the slow path.
-const SIMPLE: &[UnaryFunction] = {
-    use UnaryFunction as F;
-    &[
-        F::Copy, F::Negate, F::Absolute, F::Square, F::Relu, F::Not, F::BitwiseNot, F::IsNan, F::IsInfinite,
-        F::Sign, F::RoundHalfEven, F::Floor, F::Ceil, F::Truncate, F::HardSwish, F::LeakyRelu, F::HardSigmoid,
-        F::Clamp, F::Affine,
-    ]
-};
-
-/// Elements worked on, and passes of the lanes over each.
-fn lanes(command: &Command, operands: &[Operand], slow: u64) -> (u64, u64) {
-    let largest = operands.iter().map(Operand::count).max().unwrap_or(0);
-    match command {
-        Command::Matmul { .. }
-        | Command::MatmulInteger { .. }
-        | Command::Convolution { .. }
-        | Command::ConvTranspose { .. }
-        | Command::Transfer { .. } => (0, 1),
-        Command::Unary { function, .. } => (largest, if SIMPLE.contains(function) { 1 } else { slow }),
-        Command::Binary { function: BinaryFunction::Divide | BinaryFunction::Power, .. } => (largest, slow),
-        Command::Softmax { .. } => (largest, slow + 3),
-        Command::Normalize { .. } | Command::QuantizeGroups { .. } => (largest, 4),
-        Command::Rope { .. } | Command::Quantize { .. } | Command::Dequantize { .. } => (largest, 2),
-        Command::AttentionFinish { .. } => (largest, slow),
-        Command::Attention { .. } => {
-            let rows = named(operands, "running_sum").map_or(0, Operand::count);
-            (rows * named(operands, "k").map_or(0, |k| k.dim(2)), slow + 2)
-        }
-        Command::Pool { kernel, .. } => {
-            let window: u64 = kernel.iter().map(|extent| u64::from((*extent).max(1))).product();
-            (named(operands, "destination").map_or(0, Operand::count) * window, 1)
-        }
-        _ => (largest, 1),
-    }
-}
-
-/// Cycles that the banks need for one operand.
-fn beats(operand: &Operand, touched: u64, figures: &MachineFigures) -> u64 {
-    let port = (figures.sram_bytes_per_cycle / figures.sram_banks).max(1);
-    let bits = u64::from(operand.element.bits());
-    let run = operand.run();
-    let run_words = (run.min(touched) * bits).div_ceil(8).div_ceil(port);
-    let (start, end) = operand.bytes();
-    let words = (touched.div_ceil(run) * run_words).min(((end - start) as u64).div_ceil(port)).max(1);
-    // Distances between the runs, as multiples of a port, tell how many banks they can begin in.
-    let mut reached = run_words.max(1);
-    for (count, stride) in outside(operand, run) {
-        let step = (stride * bits).div_ceil(8) / port;
-        let cycle = (1..=figures.sram_banks).find(|times| (times * step).is_multiple_of(figures.sram_banks));
-        reached *= count.min(cycle.unwrap_or(1));
-    }
-    words.div_ceil(reached.min(figures.sram_banks).min(words))
-}
-
-/// Number and distance of the runs, dimension by dimension, found in the sorted offsets.
-fn outside(operand: &Operand, run: u64) -> Vec<(u64, u64)> {
-    let mut starts: Vec<i64> = operand.offsets.iter().copied().step_by(run as usize).collect();
-    let mut found = Vec::new();
-    while starts.len() > 1 {
-        let step = starts[1] - starts[0];
-        let count = 1 + starts.windows(2).take_while(|pair| pair[1] - pair[0] == step).count();
-        found.push((count as u64, step as u64));
-        starts = starts.into_iter().step_by(count).collect();
-    }
-    found
 }
 
 /// Work under way or done on an engine.
@@ -401,7 +203,9 @@ impl Counter<'_> {
         if let Command::Wait { token } = command {
             self.issue(at);
             self.out.executions[at] += 1;
-            for (until, cause) in self.tokens.remove(token).unwrap_or_default().into_iter().zip([1, 3, 0, 1, 2]) {
+            for (until, cause) in
+                self.tokens.remove(token).unwrap_or_default().into_iter().zip([1, 3, 0, 1, 2])
+            {
                 self.stand(at, cause, until);
             }
             return;
@@ -419,17 +223,18 @@ impl Counter<'_> {
             self.stand(at, 4, first);
         }
         let free = self.engine_free[e].max(self.now);
-        let held = self.jobs.iter().filter(|job| job.engine != e && ![1, 2].contains(&job.engine)).filter(|job| {
-            job.touches.iter().any(|(space, (from, until), writes)| {
-                operands.iter().any(|one| {
-                    let (start, end) = one.bytes();
-                    one.space == *space
-                        && start < *until
-                        && *from < end
-                        && (*writes || !matches!(one.access, Access::Read))
+        let held =
+            self.jobs.iter().filter(|job| job.engine != e && ![1, 2].contains(&job.engine)).filter(|job| {
+                job.touches.iter().any(|(space, (from, until), writes)| {
+                    operands.iter().any(|one| {
+                        let (start, end) = one.bytes();
+                        one.space == *space
+                            && start < *until
+                            && *from < end
+                            && (*writes || !matches!(one.access, Access::Read))
+                    })
                 })
-            })
-        });
+            });
         let start = held.map(|job| job.end).max().unwrap_or(0).max(free);
         let latency = if is_dma { self.figures.dma_latency_cycles } else { 0 };
         let mut end = start + cycles;
@@ -508,7 +313,11 @@ impl Counter<'_> {
                 elements.div_ceil(run) * bursts * figures.dram_burst_bytes
             };
             let moved = bytes * (ways[0] + ways[1]);
-            if operand.is_on_chip() { on += moved } else { off += moved }
+            if operand.is_on_chip() {
+                on += moved
+            } else {
+                off += moved
+            }
             for way in 0..2 {
                 self.out.space_bytes[operand.space as usize][way] += bytes * ways[way];
             }
@@ -524,7 +333,8 @@ impl Counter<'_> {
         let (lanes, passes) = lanes(command, operands, slow);
         let cycles = match engine {
             Engine::Dma0 | Engine::Dma1 => {
-                figures.dma_latency_cycles + (off.max(on / 2) as f64 / figures.dma_bytes_per_cycle).ceil() as u64
+                figures.dma_latency_cycles
+                    + (off.max(on / 2) as f64 / figures.dma_bytes_per_cycle).ceil() as u64
             }
             Engine::Matrix => {
                 let blocks = shape.zip(rate).map_or(0, |([m, n, k, count], rate)| {
@@ -584,7 +394,8 @@ impl Counter<'_> {
         let bits = i64::from(operand.element.bits());
         if picked(command).is_some_and(|(few, _)| few == operand.name) {
             let (start, end) = operand.bytes();
-            *self.rows.entry((operand.space, start, end)).or_default() += (elements * bits as u64).div_ceil(8);
+            *self.rows.entry((operand.space, start, end)).or_default() +=
+                (elements * bits as u64).div_ceil(8);
             return;
         }
         let seen = self.seen.entry(operand.space).or_default();
@@ -603,9 +414,10 @@ impl Counter<'_> {
         let mut compulsory = all as u64;
         for ((space, start, end), bytes) in &self.rows {
             let range = (*start as usize)..(*end as usize);
-            let seen = self.seen.get(space).map_or(&[][..], |seen| {
-                &seen[range.start.min(seen.len())..range.end.min(seen.len())]
-            });
+            let seen = self
+                .seen
+                .get(space)
+                .map_or(&[][..], |seen| &seen[range.start.min(seen.len())..range.end.min(seen.len())]);
             let there = seen.iter().filter(|byte| **byte).count() as u64;
             compulsory += (*bytes).min(range.len() as u64).saturating_sub(there);
         }

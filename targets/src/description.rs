@@ -31,7 +31,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("sram.accumulator_bytes", "memory of the matrix engine's accumulators, in bytes"),
     ("sram.alignment_bytes", "alignment of tiles, a power of two, in bytes"),
     ("sram.bytes_per_cycle", "bytes read or written on chip per cycle, all banks together"),
-    ("sram.banks", "banks that share these bytes per cycle evenly: words of one bank's width lie in them in turn"),
+    (
+        "sram.banks",
+        "banks that share these bytes per cycle evenly: words of one bank's width lie in them in turn",
+    ),
     ("sram.energy_fj_per_byte", "energy of one byte on chip, in femtojoules"),
     ("dram.bytes_per_cycle", "bytes to and from off-chip memory per cycle, all DMA engines together"),
     ("dram.latency_cycles", "cycles from a transfer's start to its first byte"),
@@ -237,7 +240,11 @@ impl Reader<'_> {
         let (banks, per_cycle) = (sram.banks.get_ref().get(), sram.bytes_per_cycle.get());
         if per_cycle % banks != 0 {
             let what = format!("{per_cycle} bytes per cycle of {banks} banks");
-            self.problem(sram.banks.span().start, what, "each bank gives the same whole number of bytes".into());
+            self.problem(
+                sram.banks.span().start,
+                what,
+                "each bank gives the same whole number of bytes".into(),
+            );
         }
         let vector_elements = self.elements(&vector.elements);
         let mac_rates = self.rates(&text.matrix);
@@ -381,7 +388,7 @@ mod tests {
         let text = npu_gen3();
         let unknown = told(&text.replace("lanes = 32", "lane = 32"));
         assert_eq!(unknown.len(), 1, "{unknown:?}");
-        assert!(unknown[0].contains("\"my.toml\":22:1") && unknown[0].contains("'lanes'"), "{unknown:?}");
+        assert!(unknown[0].contains("\"my.toml\":23:1") && unknown[0].contains("'lanes'"), "{unknown:?}");
         let missing = told(&text.replace("launch_cycles = 64\n", ""));
         assert!(missing[0].contains("launch_cycles") && missing[0].contains("sequencer"), "{missing:?}");
         let zero = told(&text.replace("clock_mhz = 1000", "clock_mhz = 0"));
@@ -400,9 +407,15 @@ mod tests {
             .replace("\"vector.lanes\" =", "\"vector.lanez\" =")
             .replace("name = \"npu-gen3\"\nlow", "name = \"my npu\"\nlow");
         let problems = told(&text).join("\n");
-        for word in
-            ["48 bytes", "4096 bytes", "of 7 banks", "'i17'", "f32 by f32", "did you mean 'vector.lanes'?", "'my npu'"]
-        {
+        for word in [
+            "48 bytes",
+            "4096 bytes",
+            "of 7 banks",
+            "'i17'",
+            "f32 by f32",
+            "did you mean 'vector.lanes'?",
+            "'my npu'",
+        ] {
             assert!(problems.contains(word), "{word} is not in\n{problems}");
         }
     }

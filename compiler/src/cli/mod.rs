@@ -11,6 +11,7 @@ mod compile;
 mod completion;
 mod deploy;
 mod disassemble;
+mod explain;
 mod generate;
 mod import;
 mod inspect;
@@ -90,6 +91,8 @@ enum Verb {
     Inspect(inspect::Arguments),
     /// Tell what a model costs on its machine: cycles, stalls, bytes, energy, bounds
     Profile(Box<profile::Arguments>),
+    /// Tell where a node of a model went, and why
+    Explain(Box<explain::Arguments>),
     /// Print an artifact's commands
     Disassemble(disassemble::Arguments),
     /// List the targets, or print the description of one
@@ -281,6 +284,7 @@ impl Session {
             Verb::Parity(arguments) => parity::run(self, &arguments),
             Verb::Inspect(arguments) => inspect::run(&arguments),
             Verb::Profile(arguments) => profile::run(self, &arguments),
+            Verb::Explain(arguments) => explain::run(self, &arguments),
             Verb::Disassemble(arguments) => disassemble::run(self, &arguments),
             Verb::Targets(arguments) => list::targets(self, &arguments),
             Verb::Ops(arguments) => list::ops(self, &arguments),

@@ -1,14 +1,19 @@
 //! `tilewright profile`: what a model or an artifact costs on its machine.
 
 use super::CompileArguments;
+use crate::driver::{Compilation, CompileOptions};
 use crate::exit::Failure;
 use crate::model::Source;
 use crate::output;
 use crate::report::text::{Shown, text};
 use crate::report::{Contexts, Report, Subject, build, csv, html, trace};
 use crate::session::Session;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tilewright_runtime::artifact::Verify;
+use tilewright_passes::machine::Machine;
+use tilewright_passes::quantize_weights::WeightRow;
+use tilewright_runtime::artifact::{Artifact, Verify};
+use tilewright_runtime::stream::Program;
 use tilewright_targets::placement::PlacementRow;
 use tilewright_targets::target::Target;
 
@@ -59,7 +64,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     if let Some(wrong) = contexts.tokens.iter().find(|tokens| **tokens < 0) {
         return Err(Failure::Usage(format!("a context of {wrong} tokens")));
     }
-    let report = report(session, &arguments.model, &arguments.what, &contexts)?;
+    let report = Opened::open(session, &arguments.model, &arguments.what)?.report(&contexts)?;
     if let Some(folder) = &arguments.csv {
         output::make_folder(folder)?;
         let summary = folder.join(format!("{}_summary_{}.csv", report.model, report.machine.name));
@@ -89,93 +94,125 @@ fn name_of(path: &Path) -> String {
     stem.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The report of an artifact, or of a model that is compiled for it.
-pub(super) fn report(
-    session: &Session,
-    path: &Path,
-    what: &CompileArguments,
-    contexts: &Contexts,
-) -> Result<Report, Failure> {
-    let source = Source::open(path)?;
-    let report = match &source {
-        Source::Artifact(path) => of_artifact(session, path, contexts)?,
-        _ => of_model(session, &source, name_of(path), what, contexts)?,
-    };
-    if report.runs.is_empty() {
-        let wanted = contexts.program.as_deref().unwrap_or_default();
-        let help = "`tilewright inspect OUT.npu` lists the programs; a model has one per --chunk-lengths";
-        return Err(Failure::user(format!("no program '{wanted}'"), help));
-    }
-    Ok(report)
+/// What is profiled: an artifact, or a model that was compiled for it.
+pub(super) struct Opened {
+    name: String,
+    target: &'static Target,
+    machine: Machine,
+    what: What,
 }
 
-fn of_artifact(session: &Session, path: &Path, contexts: &Contexts) -> Result<Report, Failure> {
-    let artifact = super::inspect::open(path, Verify::ExceptConstants)?;
-    let target = session.targets.find(&artifact.target).ok_or_else(|| {
-        Failure::user(
-            format!("'{}' was compiled for '{}', which is no known target", path.display(), artifact.target),
-            "give the file that describes it: --machine FILE.toml",
-        )
-    })?;
-    let stored = artifact.constant_index.iter().map(|info| info.bytes).sum();
-    let note = "An artifact does not hold why an op is where it is: profile the model for the reasons.";
-    let subject = Subject {
-        model: name_of(path),
-        programs: artifact.programs.iter().collect(),
-        machine: &target.machine(),
-        about: target.doc,
-        placement: Vec::new(),
-        placement_note: Some(note.into()),
-        weights_bytes: (stored, stored),
-    };
-    Ok(build(subject, contexts)?)
+enum What {
+    Artifact(Box<Artifact>),
+    Model(Source, Box<Compilation>),
 }
 
-fn of_model(
-    session: &Session,
-    source: &Source,
-    model: String,
-    what: &CompileArguments,
-    contexts: &Contexts,
-) -> Result<Report, Failure> {
-    let options = what.options()?;
-    let bar = super::compile::spinner(&format!("compiling for {}", options.target));
-    let compilation = session.compile(source, &options);
-    bar.finish_and_clear();
-    let compilation = compilation?;
-    crate::render::print_all(&compilation.warnings, &[]);
-    let Some(first) = compilation.programs.first() else {
-        return Err(Failure::user("the model has no program", "compile it to see why"));
-    };
-    let target: &Target = session.target(&options.target)?;
-    let stored: u64 = compilation.constants.constants().iter().map(|one| one.info.bytes).sum();
-    let original = match compilation.weights.is_empty() {
-        true => stored,
-        false => {
-            let sum = |of: fn(&tilewright_passes::quantize_weights::WeightRow) -> usize| {
-                compilation.weights.iter().map(of).sum::<usize>() as u64
-            };
-            (stored + sum(|row| row.from_bytes)).saturating_sub(sum(|row| row.to_bytes))
+impl Opened {
+    /// Opens an artifact, or compiles a model.
+    pub(super) fn open(
+        session: &Session,
+        path: &Path,
+        arguments: &CompileArguments,
+    ) -> Result<Opened, Failure> {
+        let name = name_of(path);
+        match Source::open(path)? {
+            Source::Artifact(path) => {
+                let artifact = Box::new(super::inspect::open(&path, Verify::ExceptConstants)?);
+                let target = session.targets.find(&artifact.target).ok_or_else(|| {
+                    let made = format!("'{}' was compiled for '{}'", path.display(), artifact.target);
+                    let help = "give the file that describes it: --machine FILE.toml";
+                    Failure::user(format!("{made}, which is no known target"), help)
+                })?;
+                Ok(Opened { name, target, machine: target.machine(), what: What::Artifact(artifact) })
+            }
+            source => {
+                let options = CompileOptions { explain: true, ..arguments.options()? };
+                let bar = super::compile::spinner(&format!("compiling for {}", options.target));
+                let compilation = session.compile(&source, &options);
+                bar.finish_and_clear();
+                let compilation = Box::new(compilation?);
+                crate::render::print_all(&compilation.warnings, &[]);
+                let target = session.target(&options.target)?;
+                let first = compilation.programs.first();
+                let machine = first.map_or_else(|| target.machine(), |program| program.machine.clone());
+                Ok(Opened { name, target, machine, what: What::Model(source, compilation) })
+            }
         }
-    };
-    let mut placement: Vec<PlacementRow> = Vec::new();
-    for row in compilation.programs.iter().flat_map(|program| &program.placement.rows) {
-        let is_same = |known: &PlacementRow| {
-            (&known.location, &known.op, known.target, &known.reason)
-                == (&row.location, &row.op, row.target, &row.reason)
+    }
+
+    /// The machine that it is for.
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Its programs.
+    pub(super) fn programs(&self) -> Vec<&Program> {
+        match &self.what {
+            What::Artifact(artifact) => artifact.programs.iter().collect(),
+            What::Model(_, compilation) => {
+                compilation.programs.iter().filter_map(|report| report.program.as_ref()).collect()
+            }
+        }
+    }
+
+    /// The nodes of the model before anything was done to it; none for an artifact.
+    pub(super) fn imported_names(
+        &self,
+        session: &Session,
+        arguments: &CompileArguments,
+    ) -> Result<BTreeSet<String>, Failure> {
+        let What::Model(source, _) = &self.what else { return Ok(BTreeSet::new()) };
+        let module = session.import_with(source, &arguments.options()?.import_options())?.module;
+        let names = module.all_ops().into_iter().flat_map(|op| module.op(op).location.names());
+        Ok(names.map(|name| name.to_string()).collect())
+    }
+
+    /// What it costs.
+    pub(super) fn report(&self, contexts: &Contexts) -> Result<Report, Failure> {
+        let note = "An artifact does not hold why an op is where it is: give the model for the reasons.";
+        let (placement, placement_note, weights_bytes) = match &self.what {
+            What::Artifact(artifact) => {
+                let stored = artifact.constant_index.iter().map(|info| info.bytes).sum();
+                (Vec::new(), Some(note.to_string()), (stored, stored))
+            }
+            What::Model(_, compilation) => (placement(compilation), None, weights_bytes(compilation)),
         };
-        if !placement.iter().any(is_same) {
-            placement.push(row.clone());
+        let subject = Subject {
+            model: self.name.clone(),
+            programs: self.programs(),
+            machine: &self.machine,
+            about: self.target.doc,
+            placement,
+            placement_note,
+            weights_bytes,
+        };
+        let report = build(subject, contexts)?;
+        if report.runs.is_empty() {
+            let wanted = contexts.program.as_deref().unwrap_or_default();
+            let names: Vec<&str> = self.programs().iter().map(|program| program.name.as_str()).collect();
+            let help = format!("there are: {}", names.join(", "));
+            return Err(Failure::user(format!("no program '{wanted}'"), help));
+        }
+        Ok(report)
+    }
+}
+
+/// Rows of all programs, equal ones once.
+fn placement(compilation: &Compilation) -> Vec<PlacementRow> {
+    let mut rows: Vec<PlacementRow> = Vec::new();
+    let mut known = BTreeSet::new();
+    for row in compilation.programs.iter().flat_map(|program| &program.placement.rows) {
+        if known.insert((row.location.names(), row.op.clone(), row.target, row.reason.clone())) {
+            rows.push(row.clone());
         }
     }
-    let subject = Subject {
-        model,
-        programs: compilation.programs.iter().filter_map(|report| report.program.as_ref()).collect(),
-        machine: &first.machine,
-        about: target.doc,
-        placement,
-        placement_note: None,
-        weights_bytes: (original, stored),
-    };
-    Ok(build(subject, contexts)?)
+    rows
+}
+
+/// Bytes of weights in the model, and as they are stored.
+fn weights_bytes(compilation: &Compilation) -> (u64, u64) {
+    let stored: u64 = compilation.constants.constants().iter().map(|one| one.info.bytes).sum();
+    let sum = |of: fn(&WeightRow) -> usize| compilation.weights.iter().map(of).sum::<usize>() as u64;
+    let saved = sum(|row| row.from_bytes) as i64 - sum(|row| row.to_bytes) as i64;
+    (stored.saturating_add_signed(saved), stored)
 }

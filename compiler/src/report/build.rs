@@ -4,13 +4,13 @@
 
 use super::names::{layer, nodes, title};
 use super::sram_map::rectangles;
-use super::{Bounds, Cycles, Detail, EngineUse, MachineFacts, Pause, Report, Row, Run, Span, SpaceUse};
+use super::{Bounds, Cycles, Detail, EngineUse, MachineFacts, Pause, Report, Row, Run, SpaceUse, Span};
 use std::collections::BTreeMap;
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::location::Location;
 use tilewright_passes::machine::Machine;
-use tilewright_runtime::commands::{Command, Kind};
 use tilewright_runtime::commands::Engine;
+use tilewright_runtime::commands::{Command, Kind};
 use tilewright_runtime::stream::Program;
 use tilewright_runtime::timing::{
     Bound, Cost, MachineFigures, Request, Stall, Timing, bound, estimate, word_bound_bytes,
@@ -175,13 +175,7 @@ impl<'a> OfProgram<'a> {
         Ok((run, detail))
     }
 
-    fn summary(
-        &self,
-        registers: Vec<(String, i64)>,
-        timing: &Timing,
-        bound: Bound,
-        ops: Vec<Row>,
-    ) -> Run {
+    fn summary(&self, registers: Vec<(String, i64)>, timing: &Timing, bound: Bound, ops: Vec<Row>) -> Run {
         let (total, figures) = (&timing.total, self.figures);
         let cycles = |cause: Stall| Cycles { cause: cause.name(), cycles: total.stalls[cause as usize] };
         let engine = |engine: &Engine| EngineUse {

@@ -12,6 +12,7 @@ mod build;
 pub mod csv;
 pub mod html;
 pub mod names;
+pub mod node;
 mod sram_map;
 pub mod text;
 pub mod trace;
@@ -176,7 +177,11 @@ impl Run {
     pub fn title(&self) -> String {
         let registers: Vec<String> =
             self.registers.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        if registers.is_empty() { self.program.clone() } else { format!("{} {}", self.program, registers.join(" ")) }
+        if registers.is_empty() {
+            self.program.clone()
+        } else {
+            format!("{} {}", self.program, registers.join(" "))
+        }
     }
 
     /// Runs per second.

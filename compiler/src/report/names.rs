@@ -12,12 +12,19 @@ pub fn nodes(location: &str) -> Vec<String> {
     location.split(SEPARATOR).filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
-/// One line for the nodes of a kernel: the last, which gives the kernel's result, and how many more there are.
+/// What names of nodes hold that do the work of their kernel, in any case of letters.
+const HEAVY: [&str; 6] = ["matmul", "linear", "gemm", "conv", "attention", "proj"];
+
+/// One line for the nodes of a kernel: the last that multiplies by its name, else the last, which gives the result; and how many more.
 pub fn title(nodes: &[String]) -> String {
-    match nodes {
-        [] => "(no name)".into(),
-        [one] => one.clone(),
-        [.., last] => format!("{last} (+{})", nodes.len() - 1),
+    let is_heavy = |node: &&String| {
+        let own = node.rsplit('/').next().unwrap_or(node).to_ascii_lowercase();
+        HEAVY.iter().any(|word| own.contains(word))
+    };
+    match (nodes.iter().rev().find(is_heavy).or(nodes.last()), nodes.len()) {
+        (None, _) => "(no name)".into(),
+        (Some(one), 1) => one.clone(),
+        (Some(one), count) => format!("{one} (+{})", count - 1),
     }
 }
 
@@ -56,6 +63,7 @@ mod tests {
             assert_eq!(layer(node), expected, "{node}");
         }
         assert_eq!(title(&nodes("a + b + c")), "c (+2)");
+        assert_eq!(title(&nodes("a/Pow + a/MatMul + a/Add")), "a/MatMul (+2)");
         assert_eq!(title(&nodes("")), "(no name)");
     }
 }

@@ -149,6 +149,8 @@ function sorted(id, columns, rowsOf) {
   search.oninput = table.draw;
   table.draw();
 }
+// A name without the path of its layer, which has a column of its own.
+const inLayer = (row) => row.name.startsWith(row.layer) && row.name.length > row.layer.length + 1 ? row.name.slice(row.layer.length + 1) : row.name;
 const engineCell = (row) => [swatch(row.engine), row.engine];
 const rowColumns = [
   { name: "cycles", value: (row) => row.cycles, show: (row) => number(row.cycles) },
@@ -165,7 +167,7 @@ const rowColumns = [
 function allTables() {
   sorted("layers", [{ name: "layer", value: (row) => row.name, class: "left" }, ...rowColumns], () => run.layers);
   sorted("ops", [
-    { name: "op", value: (row) => row.name, class: "left wide", title: (row) => row.nodes.join("\n") },
+    { name: "op", value: (row) => row.name, show: (row) => inLayer(row), class: "left wide", title: (row) => row.nodes.join("\n") },
     { name: "layer", value: (row) => row.layer, class: "left" },
     { name: "engine", value: (row) => row.engine, show: engineCell, class: "left" },
     { name: "command", value: (row) => row.command, class: "left" }, ...rowColumns,

@@ -37,7 +37,8 @@ struct Alive {
 
 impl Alive {
     fn overlapping(&self, start: u64, end: u64) -> Vec<u64> {
-        let before = self.buffers.range(..start).next_back().filter(|(_, one)| one.offset + one.bytes > start);
+        let before =
+            self.buffers.range(..start).next_back().filter(|(_, one)| one.offset + one.bytes > start);
         before.into_iter().chain(self.buffers.range(start..end)).map(|(offset, _)| *offset).collect()
     }
 
@@ -45,7 +46,9 @@ impl Alive {
         let found = self.overlapping(new.offset, new.offset + new.bytes);
         if let [one] = found[..] {
             let old = self.buffers.get_mut(&one).filter(|old| {
-                old.op == new.op && old.offset <= new.offset && new.offset + new.bytes <= old.offset + old.bytes
+                old.op == new.op
+                    && old.offset <= new.offset
+                    && new.offset + new.bytes <= old.offset + old.bytes
             });
             // A part of what is there already, or the same again for the next step of a loop.
             if let Some(old) = old.filter(|old| old.bytes > new.bytes || new.start <= old.end) {

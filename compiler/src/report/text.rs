@@ -74,7 +74,18 @@ pub fn text(report: &Report, shown: Shown) -> String {
 fn runs(report: &Report) -> Table {
     let mut table = table(
         1,
-        &["run", "tokens", "cycles", "us", "tokens/s", "DRAM bytes", "uJ/token", "bound", "ratio", "bound by"],
+        &[
+            "run",
+            "tokens",
+            "cycles",
+            "us",
+            "tokens/s",
+            "DRAM bytes",
+            "uJ/token",
+            "bound",
+            "ratio",
+            "bound by",
+        ],
     );
     for run in &report.runs {
         let tokens = u64::from(run.tokens.max(1)) as f64;
@@ -98,7 +109,12 @@ fn runs(report: &Report) -> Table {
 /// Where the time and the energy of one run go.
 fn summary(report: &Report, run: &Run) -> String {
     let cycles = run.cycles as f64;
-    let mut out = format!("{}: {} cycles, {} commands run\n\n", run.title(), grouped(run.cycles), grouped(run.executions));
+    let mut out = format!(
+        "{}: {} cycles, {} commands run\n\n",
+        run.title(),
+        grouped(run.cycles),
+        grouped(run.executions)
+    );
     let mut engines = table(1, &["engine", "busy cycles", "utilisation", "energy nJ", "share"]);
     let all_pj = run.joules * 1e12;
     for one in &run.engines {

@@ -63,7 +63,8 @@ pub fn bound(
             if matches!(window.space, Space::Constant | Space::Io | Space::State) {
                 if work::picks_rows(command, name) {
                     let rows = work::touched_bytes(command, name, window, &operands);
-                    *picked.entry((window.space, window.range().start, window.range().end)).or_default() += rows;
+                    *picked.entry((window.space, window.range().start, window.range().end)).or_default() +=
+                        rows;
                 } else {
                     touched.add(window);
                 }

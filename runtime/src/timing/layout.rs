@@ -19,7 +19,8 @@ impl Runs {
     pub(super) fn of(window: &Window) -> Runs {
         let mut dims = [(0u64, 0u64); RANK_MAX];
         let mut rank = 0;
-        let kept = window.dims().iter().zip(window.strides()).filter(|&(&dim, &stride)| dim > 1 && stride != 0);
+        let kept =
+            window.dims().iter().zip(window.strides()).filter(|&(&dim, &stride)| dim > 1 && stride != 0);
         for (&dim, &stride) in kept {
             dims[rank] = (stride.unsigned_abs(), dim as u64);
             rank += 1;

@@ -218,11 +218,12 @@ impl Model<'_> {
     fn operands_clear(&self, engine: Engine, operands: &[Operand]) -> u64 {
         // Data under way by DMA is the program's to wait for; the scoreboard sees the compute engines only, and a DMA engine is held
         // back by them as well.
-        let others = [Engine::Host, Engine::Matrix, Engine::Vector].into_iter().filter(|other| *other != engine);
+        let others =
+            [Engine::Host, Engine::Matrix, Engine::Vector].into_iter().filter(|other| *other != engine);
         let clashes = |touched: &&Touched| {
-            operands.iter().any(|(_, access, window)| {
-                overlaps(touched, window) && (touched.writes || access.writes())
-            })
+            operands
+                .iter()
+                .any(|(_, access, window)| overlaps(touched, window) && (touched.writes || access.writes()))
         };
         let held = others.flat_map(|other| self.engines[other as usize].touched.iter().filter(clashes));
         held.map(|touched| touched.until).max().unwrap_or(0)
