@@ -318,8 +318,8 @@ impl Counter<'_> {
             } else {
                 off += moved
             }
-            for way in 0..2 {
-                self.out.space_bytes[operand.space as usize][way] += bytes * ways[way];
+            for (sum, times) in self.out.space_bytes[operand.space as usize].iter_mut().zip(ways) {
+                *sum += bytes * times;
             }
             if operand.space == Space::Sram && elements > 0 {
                 all_beats += (ways[0] + ways[1]) * beats(operand, elements, figures);

@@ -303,7 +303,7 @@ impl<'a> OfProgram<'a> {
         };
         // The bound on words is of matrix products; a convolution reads each input for several outputs.
         let is_product = matches!(command, Command::Matmul { .. } | Command::MatmulInteger { .. });
-        Some((is_product.then(|| a.bits().min(b.bits()) as u32), rate))
+        Some((is_product.then(|| a.bits().min(b.bits())), rate))
     }
 
     fn detail(&self, timing: &Timing) -> Detail {

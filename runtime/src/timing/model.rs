@@ -146,8 +146,8 @@ impl Model<'_> {
         cost.operand_cycles += slot.start - slot.free;
         self.timing.engine_busy_cycles[engine as usize] += slot.busy;
         self.timing.engine_pj[engine as usize] += work.engine_pj;
-        for (space, sums) in self.timing.space_bytes.iter_mut().enumerate() {
-            (0..2).for_each(|way| sums[way] += work.space_bytes[space][way]);
+        for (sums, bytes) in self.timing.space_bytes.iter_mut().zip(work.space_bytes) {
+            sums.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes);
         }
         self.occupy(engine, operands, &slot, work.beats);
         if self.with_events && slot.end > slot.start {

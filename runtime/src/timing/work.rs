@@ -47,7 +47,9 @@ impl Work {
             let moved = bytes * (ways[0] + ways[1]);
             let sum = if window.space.is_on_chip() { &mut cost.sram_bytes } else { &mut cost.dram_bytes };
             *sum += moved;
-            (0..2).for_each(|way| space_bytes[window.space as usize][way] += bytes * ways[way]);
+            for (sum, times) in space_bytes[window.space as usize].iter_mut().zip(ways) {
+                *sum += bytes * times;
+            }
         }
         cost.macs = macs(command, operands);
         let (lanes, cycles_per_lane) = lanes(command, operands, figures);
