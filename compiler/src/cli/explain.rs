@@ -75,12 +75,16 @@ fn names(report: &Report) -> BTreeSet<String> {
     placed.map(|name| name.to_string()).chain(rows).collect()
 }
 
-/// The node that is meant: by name, or by a part that one node alone has.
+/// The node that is meant: by name, by the last part of its path, or by any part that one node alone has.
 fn resolve(word: &str, names: &BTreeSet<String>) -> Result<String, Failure> {
     if names.contains(word) {
         return Ok(word.to_string());
     }
-    let holding: Vec<&String> = names.iter().filter(|name| name.contains(word)).collect();
+    let is_last = |name: &&String| name.rsplit('/').next() == Some(word);
+    let mut holding: Vec<&String> = names.iter().filter(is_last).collect();
+    if holding.len() != 1 {
+        holding = names.iter().filter(|name| name.contains(word)).collect();
+    }
     match holding[..] {
         [one] => Ok(one.clone()),
         [] => {
@@ -122,8 +126,11 @@ fn text(found: &NodeReport, report: &Report) -> String {
     for carrier in &found.carriers {
         let row = &carrier.row;
         let others = row.nodes.iter().filter(|name| **name != found.node).count();
-        let together =
-            if others == 0 { String::new() } else { format!(", together with {others} other nodes") };
+        let together = match others {
+            0 => String::new(),
+            1 => ", together with another node".into(),
+            _ => format!(", together with {others} other nodes"),
+        };
         let (first, last) = carrier.commands;
         out += &format!("\n{}: commands {first} to {last}{together}\n", carrier.run);
         out += &format!(
@@ -164,8 +171,9 @@ mod tests {
     #[test]
     fn a_part_of_a_name_is_enough_where_it_is_one_nodes() {
         let names: BTreeSet<String> =
-            ["/a/q_proj/MatMul", "/a/k_proj/MatMul", "/b/Add"].map(String::from).into();
+            ["/a/q_proj/MatMul", "/a/k_proj/MatMul", "/b/Add", "/b/Add_1"].map(String::from).into();
         assert_eq!(resolve("/b/Add", &names).ok().as_deref(), Some("/b/Add"));
+        assert_eq!(resolve("Add", &names).ok().as_deref(), Some("/b/Add"));
         assert_eq!(resolve("q_proj", &names).ok().as_deref(), Some("/a/q_proj/MatMul"));
         let told = |word: &str| match resolve(word, &names) {
             Err(Failure::Diagnostics(problems)) => format!("{} {}", problems[0].what, problems[0].help),

@@ -22,7 +22,8 @@ function small(value, unit) {
   while (value > 0 && value < 1 && at + 1 < steps.length) { value *= 1000; at += 1; }
   return value.toPrecision(3) + " " + steps[at] + unit;
 }
-const bytes = (value) => value < 1024 ? value + " B" : value < 1048576 ? (value / 1024).toFixed(1) + " KiB" : (value / 1048576).toFixed(2) + " MiB";
+const bytes = (value) => value < 1024 ? value + " B" : value < 1048576 ? (value / 1024).toFixed(1) + " KiB"
+  : value < 2 ** 30 ? (value / 1048576).toFixed(2) + " MiB" : (value / 2 ** 30).toFixed(2) + " GiB";
 const seconds = (cycles) => small(cycles / machine.clock_hz, "s");
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -290,30 +291,59 @@ function drawTimeline() {
   pen.beginPath();
   pen.rect(LEFT, 0, width - LEFT - RIGHT, height);
   pen.clip();
-  const fills = data.engines.map(colour), waits = CAUSES.map(colour);
+  const fills = data.engines.map(colour), waits = CAUSES.map(colour), ground = colour("ground");
   const { spans, pauses } = detail;
-  const last = LANES.map(() => -1);
-  const box = (index, from, until, fill, alpha) => {
-    const left = x(from, width), right = Math.max(x(until, width), left + 0.6);
-    // What falls on a pixel that is drawn already adds nothing.
-    if (right <= last[index]) return;
-    last[index] = Math.max(last[index], right);
-    const { top, size } = lane(height, index);
-    pen.globalAlpha = alpha;
-    pen.fillStyle = fill;
-    pen.fillRect(left, top, right - left, size);
+  const columns = Math.ceil(width);
+  // How much of each column of pixels something fills: thousands of short pieces show as a paler colour, not as a solid one.
+  const cover = (into, from, until) => {
+    const left = Math.max(x(from, width), LEFT), right = Math.min(x(until, width), width - RIGHT);
+    for (let at = Math.floor(left); at < right; at += 1) into[at] += Math.min(right, at + 1) - Math.max(left, at);
   };
+  const fill = (index, covered, paint, strength) => {
+    const { top, size } = lane(height, index);
+    pen.fillStyle = paint;
+    for (let at = LEFT; at < columns; at += 1) {
+      if (covered[at] <= 0) continue;
+      pen.globalAlpha = strength * Math.min(1, Math.max(covered[at], 0.15));
+      pen.fillRect(at, top, 1, size);
+    }
+  };
+  const causes = waits.map(() => new Float32Array(columns));
   pauses.cause.forEach((cause, at) => {
-    if (pauses.end[at] >= view.from && pauses.start[at] <= view.until) box(0, pauses.start[at], pauses.end[at], waits[cause], 1);
+    if (pauses.end[at] >= view.from && pauses.start[at] <= view.until) cover(causes[cause], pauses.start[at], pauses.end[at]);
   });
+  // The causes of a column stand on each other.
+  const first = lane(height, 0);
+  for (let at = LEFT; at < columns; at += 1) {
+    let below = first.top + first.size;
+    causes.forEach((covered, cause) => {
+      const part = Math.min(covered[at], 1) * first.size;
+      if (part <= 0) return;
+      pen.fillStyle = waits[cause];
+      pen.fillRect(at, below - part, 1, part);
+      below -= part;
+    });
+  }
   const visible = [];
+  const work = fills.map(() => new Float32Array(columns)), pale = fills.map(() => new Float32Array(columns));
   spans.engine.forEach((engine, at) => {
-    if (spans.end[at] >= view.from && spans.start[at] - spans.latency[at] <= view.until) visible.push(at);
+    if (spans.end[at] < view.from || spans.start[at] - spans.latency[at] > view.until) return;
+    visible.push(at);
+    if (spans.latency[at]) cover(pale[engine], spans.start[at] - spans.latency[at], spans.start[at]);
+    cover(work[engine], spans.start[at], spans.end[at]);
   });
-  // First the waits for first bytes, pale; then the work.
-  for (const at of visible) if (spans.latency[at]) box(spans.engine[at] + 1, spans.start[at] - spans.latency[at], spans.start[at], fills[spans.engine[at]], 0.25);
-  last.fill(-1);
-  for (const at of visible) box(spans.engine[at] + 1, spans.start[at], spans.end[at], fills[spans.engine[at]], 1);
+  fills.forEach((paint, engine) => {
+    fill(engine + 1, pale[engine], paint, 0.25);
+    fill(engine + 1, work[engine], paint, 1);
+  });
+  pen.fillStyle = ground;
+  for (const at of visible) {
+    const left = x(spans.start[at], width);
+    if (x(spans.end[at], width) - left < 4) continue;
+    const { top, size } = lane(height, spans.engine[at] + 1);
+    pen.globalAlpha = 0.8;
+    pen.fillRect(left, top, 0.8, size);
+  }
   pen.globalAlpha = 1;
   pen.fillStyle = "#000";
   const ops = data.runs[detail.run].ops;
@@ -462,7 +492,7 @@ function choose(index) {
   whole();
 }
 find("about").textContent = `${machine.about} Modelled at ${machine.clock_hz / 1e6} MHz: ${bytes(machine.sram_bytes)} of SRAM in ${machine.sram_banks} banks, ${machine.sram_bytes_per_cycle} B/cycle; DRAM ${machine.dram_bytes_per_cycle} B/cycle. ${data.tool}.`;
-find("engine-legend").append(...data.engines.map((name) => element("span", {}, swatch(name), name)), element("span", {}, "pale: first bytes on their way from DRAM"));
+find("engine-legend").append(...data.engines.map((name) => element("span", {}, swatch(name), name)), element("span", {}, "paler: only a part of that time is filled; palest: first bytes on their way from DRAM"));
 find("cause-legend").append(element("span", {}, "waits of the sequencer:"), ...data.causes.map((name, at) => element("span", {}, swatch(CAUSES[at]), name)));
 find("run").append(...data.runs.map((one, at) => element("option", { value: at }, title(one))));
 find("run").onchange = (event) => choose(Number(event.target.value));
