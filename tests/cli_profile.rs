@@ -136,6 +136,16 @@ fn check_page(page: &str, report: &Value) {
         let id = script[at + call.len()..].split('"').next().expect("an id");
         assert!(ids.contains(id), "the script looks for '{id}'");
     }
+    // What a script declares outside functions shares one scope with what every window has of its own.
+    let mut declared: BTreeSet<&str> = ["top", "window", "document", "location"].into();
+    for line in script.lines() {
+        let name = ["const ", "let ", "function "].iter().find_map(|word| line.strip_prefix(word));
+        let Some(name) = name.and_then(|rest| rest.split(|c: char| !c.is_alphanumeric()).next()) else {
+            continue;
+        };
+        assert!(name.is_empty() || declared.insert(name), "'{name}' is declared twice");
+    }
+    assert!(declared.len() > 30, "{declared:?}");
     assert!(!page.contains("{{"), "a place in the page was not filled");
     for word in ["src=", "@import", "url(", "fetch(", "XMLHttpRequest", "import(", "<link rel=\"stylesheet\""]
     {

@@ -377,7 +377,14 @@ function timelineHit(px, py, width, height) {
 }
 
 // ---- SRAM map ---------------------------------------------------------------------------------------------------
-const y = (byte, height) => height - 24 - (byte / machine.sram_bytes) * (height - 34);
+// The highest byte that is drawn: what is used, rounded up to a half, a quarter, .. of all there is.
+let sramShown = machine.sram_bytes;
+function fitSram() {
+  const used = detail ? detail.rectangles.offset.reduce((most, offset, at) => Math.max(most, offset + detail.rectangles.bytes[at]), 1) : 1;
+  sramShown = machine.sram_bytes;
+  while (sramShown / 2 >= used && sramShown > 4096) sramShown /= 2;
+}
+const y = (byte, height) => height - 24 - (byte / sramShown) * (height - 34);
 function drawSram() {
   const { pen, width, height } = prepared(find("sram-canvas"));
   if (!detail) return;
@@ -387,7 +394,7 @@ function drawSram() {
   pen.textAlign = "right";
   pen.beginPath();
   for (let part = 0; part <= 4; part += 1) {
-    const byte = (machine.sram_bytes * part) / 4, at = Math.round(y(byte, height)) + 0.5;
+    const byte = (sramShown * part) / 4, at = Math.round(y(byte, height)) + 0.5;
     pen.moveTo(LEFT, at);
     pen.lineTo(width - RIGHT, at);
     pen.fillText(bytes(byte), LEFT - 6, at + 4);
@@ -414,8 +421,8 @@ function drawSram() {
 }
 function sramHit(px, py, width, height) {
   const cycle = cycleAt(px, width), { rectangles } = detail;
-  const byte = ((height - 24 - py) / (height - 34)) * machine.sram_bytes;
-  const [wide, high] = [(view.until - view.from) / width, machine.sram_bytes / height];
+  const byte = ((height - 24 - py) / (height - 34)) * sramShown;
+  const [wide, high] = [(view.until - view.from) / width, sramShown / height];
   for (let at = rectangles.start.length - 1; at >= 0; at -= 1) {
     const inTime = rectangles.start[at] <= cycle + wide && rectangles.end[at] >= cycle - wide;
     if (!inTime || rectangles.offset[at] > byte + high || rectangles.offset[at] + rectangles.bytes[at] < byte - high) continue;
@@ -485,7 +492,9 @@ function choose(index) {
   const other = drawn && drawn !== run ? ` Drawn is ${title(drawn)}.` : "";
   const joined = (kept, total, what) => kept < total ? ` ${number(total)} ${what} are drawn as ${number(kept)}.` : "";
   find("timeline-note").textContent = other + (detail ? joined(detail.spans.engine.length, detail.spans_total, "pieces of work") : "");
-  find("sram-note").textContent = other + (detail ? joined(detail.rectangles.start.length, detail.rectangles_total, "buffers") : "");
+  fitSram();
+  const shown = sramShown < machine.sram_bytes ? ` The lowest ${bytes(sramShown)} of ${bytes(machine.sram_bytes)} are drawn: nothing lies above.` : "";
+  find("sram-note").textContent = other + shown + (detail ? joined(detail.rectangles.start.length, detail.rectangles_total, "buffers") : "");
   summary();
   Object.values(tables).forEach((table) => table.draw());
   roofline();
