@@ -4,7 +4,6 @@ use super::{compiled, npu};
 use harness::recorded::tests_folder;
 use harness::second_count::{check, check_bound, close, locations};
 use tilewright::driver::{Compilation, CompileOptions};
-use tilewright::plan::PlanOptions;
 use tilewright::quantize::QuantizeOptions;
 use tilewright::report::{Contexts, Report, Run, Subject, build};
 use tilewright::session::Session;
@@ -156,13 +155,12 @@ fn a_token_of_a_1b_shape_is_within_the_roofline_of_every_machine() {
     for (name, _) in machines::descriptions() {
         let options = CompileOptions {
             target: name.into(),
-            plan: PlanOptions { chunk_lengths: vec![1, 128], context_window: Some(2048) },
             quantize: Some(QuantizeOptions {
                 preset: "int4".into(),
                 allows_fallback: true,
                 ..QuantizeOptions::default()
             }),
-            ..CompileOptions::default()
+            ..npu(2048, &[1, 128])
         };
         let compilation = compiled(&session, folder.path(), &options);
         for (program, machine) in
