@@ -3,6 +3,7 @@
 //! Nothing imports this crate.
 
 pub mod corpus_file;
+pub mod layer_traffic;
 pub mod mlir_reader;
 pub mod networks;
 pub mod python;

@@ -27,7 +27,7 @@ fn values(program: &Program) -> Vec<Vec<(&str, i64)>> {
 struct Waits {
     all: usize,
     /// Never meet a transfer that moves anything, for the values walked with: in a branch not taken, or after a tile past its end.
-    idle: usize,
+    idle: Vec<usize>,
     /// Meet one, but guard only a tile past the end, which has no elements: the next wait for the same transfer comes in time.
     spare: Vec<usize>,
 }
@@ -55,7 +55,7 @@ fn waits(name: &str, program: &Program) -> Waits {
         match (is_found, busy.contains(&at)) {
             (true, _) => {}
             (false, true) => waits.spare.push(at),
-            (false, false) => waits.idle += 1,
+            (false, false) => waits.idle.push(at),
         }
     }
     waits
@@ -79,7 +79,14 @@ fn a_missing_wait_is_found() {
     for (name, compilation) in &compilations {
         for program in compilation.programs.iter().filter_map(|report| report.program.as_ref()) {
             let found = waits(name, program);
-            (programs, count, idle) = (programs + 1, count + found.all, idle + found.idle);
+            (programs, count, idle) = (programs + 1, count + found.all, idle + found.idle.len());
+            for at in &found.idle {
+                println!(
+                    "{name} {}: command {at} has nothing to wait for: {}",
+                    program.name,
+                    program.location(*at).unwrap_or_default()
+                );
+            }
             spare.extend(found.spare.iter().map(|at| format!("{name} {}: command {at}", program.name)));
         }
     }

@@ -380,7 +380,9 @@ impl<'a> Grouping<'a> {
             return false;
         }
         // A norm that feeds the next matmuls is their prologue.
-        if row_op && self.users(at).iter().any(|user| is_one_of(ANCHORS, self.def(*user))) {
+        let begins =
+            |user: &usize| is_one_of(ANCHORS, self.def(*user)) || self.reserved.contains(&self.ops[*user]);
+        if row_op && self.users(at).iter().any(begins) {
             return false;
         }
         let Some(leading) = self.leading(at) else { return false };

@@ -21,7 +21,7 @@ use crate::emit::constants::ConstantPool;
 use crate::host;
 use crate::idle_waits::remove_idle_waits;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
-use crate::place::{Capacities, Placed, place};
+use crate::place::{Capacities, Placed, place, place_quickly};
 use crate::placement::{Placement, PlacementRow};
 use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +102,7 @@ struct Tried {
 }
 
 impl Tried {
-    /// Lowers and places a function; plans of kernels use at most `limit` bytes of SRAM.
+    /// Lowers and places a function; plans of kernels use at most `limit` bytes of SRAM, or as much as the memory plan finds room for.
     fn under(
         module: &Module,
         function: &str,
@@ -110,6 +110,26 @@ impl Tried {
         machine: &Machine,
         options: &Options,
         limit: Option<u64>,
+    ) -> Result<Tried, Diagnostics> {
+        // Plans that leave hardly any SRAM free come first: mostly their buffers pack.
+        let tight = TIGHT_DIVISORS.iter().filter(|_| limit.is_none()).find_map(|divisor| {
+            let limit = Some(machine.sram_bytes - machine.sram_bytes / divisor);
+            Tried::with(module, function, target, machine, options, limit, place_quickly).ok()
+        });
+        match tight {
+            Some(tried) => Ok(tried),
+            None => Tried::with(module, function, target, machine, options, limit, place),
+        }
+    }
+
+    fn with(
+        module: &Module,
+        function: &str,
+        target: &'static Target,
+        machine: &Machine,
+        options: &Options,
+        limit: Option<u64>,
+        place: fn(&mut Module, OpId, &Capacities) -> Result<Placed, Diagnostic>,
     ) -> Result<Tried, Diagnostics> {
         let (tile, placement) = lower_within(module, function, target, machine, options, limit)?;
         let mut placed = tile.clone();
@@ -138,6 +158,9 @@ impl Tried {
         self.memory.bytes.get(space).copied().unwrap_or(0)
     }
 }
+
+/// Fractions of SRAM left free that are tried before what lowerings leave on their own, the smallest first.
+const TIGHT_DIVISORS: [u64; 2] = [64, 16];
 
 fn capacities(machine: &Machine) -> Capacities {
     Capacities { sram_bytes: Some(machine.sram_bytes), accumulator_bytes: Some(machine.accumulator_bytes) }

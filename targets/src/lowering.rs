@@ -24,7 +24,7 @@ use std::ops::Range;
 use tilewright_ir::attribute::{Attribute, Attributes, Elements};
 use tilewright_ir::builder::Builder;
 use tilewright_ir::diagnostic::Diagnostics;
-use tilewright_ir::dialects::tile;
+use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::location::Location;
@@ -248,14 +248,33 @@ impl<'a> LoweringContext<'a> {
         let view = match self.reserved.get(&value) {
             Some(view) => view.clone(),
             None => {
-                let ty = self.ty(value)?;
-                let view = self.buffer(space::DRAM, ty.element, &ty.shape)?;
+                let view = self.result_buffer(value)?;
                 self.tile.value_mut(view.buffer).name = self.source.value(value).name.clone();
                 view
             }
         };
         self.views.insert(value, view.clone());
         Ok(view)
+    }
+
+    /// A new buffer for a result. What is only transposed and then reshaped lies in the transposed order, so that neither copies.
+    fn result_buffer(&mut self, value: ValueId) -> Result<View, String> {
+        let ty = self.ty(value)?;
+        let only_user = |value: ValueId, def: &'static OpDef| match self.source.value(value).users[..] {
+            [user] if self.source.op(user).def == def => Some(user),
+            _ => None,
+        };
+        let turned = only_user(value, &core::TRANSPOSE)
+            .filter(|transpose| only_user(self.source.result(*transpose), &core::RESHAPE).is_some());
+        let order = turned.map(|transpose| self.fields(transpose).ints("permutation").to_vec());
+        let Some(order) = order.filter(|order| order.len() == ty.rank()) else {
+            return self.buffer(space::DRAM, ty.element, &ty.shape);
+        };
+        let order: Vec<usize> = order.into_iter().map(|axis| axis as usize).collect();
+        let dims: Vec<Dim> = order.iter().map(|axis| ty.shape[*axis].clone()).collect();
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(to, from)| back[*from] = to);
+        Ok(self.buffer(space::DRAM, ty.element, &dims)?.permute(&back))
     }
 
     /// Says where a result lies already. A result that has to be in a given place (an output) is copied there.

@@ -88,6 +88,24 @@ pub struct Placed {
 /// # Errors
 /// When a space is too small; names the op, the bytes needed and available.
 pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Result<Placed, Diagnostic> {
+    place_within(module, function, capacities, FUEL_TO_FIT)
+}
+
+/// As [`place`], but gives up where the first plan does not fit.
+pub(crate) fn place_quickly(
+    module: &mut Module,
+    function: OpId,
+    capacities: &Capacities,
+) -> Result<Placed, Diagnostic> {
+    place_within(module, function, capacities, 0)
+}
+
+fn place_within(
+    module: &mut Module,
+    function: OpId,
+    capacities: &Capacities,
+    fuel_to_fit: u64,
+) -> Result<Placed, Diagnostic> {
     let ranges = live_ranges(module, function);
     let mut by_space: BTreeMap<String, Vec<Buffer>> = BTreeMap::new();
     let mut placed = Placed::default();
@@ -112,7 +130,7 @@ pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Re
     }
     for (space, buffers) in by_space {
         let available = capacities.of(&space);
-        let plan = assign(module, &space, &buffers, available)?;
+        let plan = assign(module, &space, &buffers, available, fuel_to_fit)?;
         let ends = buffers.iter().zip(&plan.offsets).map(|(buffer, offset)| offset + buffer.bytes);
         let total = ends.max().unwrap_or(0);
         if let Some(available) = available.filter(|available| total > *available) {
@@ -153,12 +171,13 @@ struct Buffer {
     last: usize,
 }
 
-/// Plans one space: as low as can be, and when that is above `available`, once more with all the fuel there is.
+/// Plans one space: as low as can be, and when that is above `available`, once more with `fuel_to_fit`.
 fn assign(
     module: &Module,
     space: &str,
     buffers: &[Buffer],
     available: Option<u64>,
+    fuel_to_fit: u64,
 ) -> Result<memory_plan::Plan, Diagnostic> {
     let rows = buffers.iter().map(|buffer| {
         let bytes = buffer.bytes.checked_next_multiple_of(ALIGNMENT_BYTES).unwrap_or(u64::MAX);
@@ -172,9 +191,9 @@ fn assign(
     })?;
     let plan = memory_plan::plan(&problem, &Options { capacity_bytes: None, fuel: FUEL });
     let limit = available.map(|available| available.next_multiple_of(ALIGNMENT_BYTES));
-    Ok(match limit.filter(|limit| plan.peak_bytes > *limit) {
+    Ok(match limit.filter(|limit| plan.peak_bytes > *limit && fuel_to_fit > 0) {
         Some(limit) => {
-            memory_plan::plan(&problem, &Options { capacity_bytes: Some(limit), fuel: FUEL_TO_FIT })
+            memory_plan::plan(&problem, &Options { capacity_bytes: Some(limit), fuel: fuel_to_fit })
         }
         None => plan,
     })

@@ -335,10 +335,28 @@ fn declare_state(
     }
     let input = declare_tensor(context, name, "state", past, attributes)?;
     let output = View { dims: present.shape.to_vec(), ..input.clone() };
-    for value in updated.into_iter().flat_map(|(chain, _)| chain) {
-        context.reserved.insert(value, output.clone());
+    if let Some((chain, axis)) = &updated {
+        for value in chain {
+            context.reserved.insert(*value, output.clone());
+        }
+        if let (Some(last), Some(axis)) = (chain.last(), axis) {
+            reserve_appended(context, *last, *axis, &output);
+        }
     }
     Ok((input, output))
+}
+
+/// What is appended to a state, and read by nothing else, is written where it will lie: behind the past.
+fn reserve_appended(context: &mut LoweringContext, result: ValueId, axis: usize, place: &View) {
+    let module = context.source;
+    let Some(concat) = module.producer_of(result, &core::CONCAT) else { return };
+    let &[past, appended] = &module.op(concat).operands[..] else { return };
+    let (Some(before), Some(new)) = (module.tensor(past), module.tensor(appended)) else { return };
+    let is_made = matches!(module.value(appended).source, Source::Result(..));
+    if is_made && module.value(appended).users.len() == 1 && !context.folded.contains(&appended) {
+        let place = place.slice(axis, &before.shape[axis], &new.shape[axis], 1);
+        context.reserved.insert(appended, place);
+    }
 }
 
 /// Copies results that do not lie in their place yet. States that are replaced go last, through a copy when another result reads them.

@@ -1,6 +1,6 @@
 //! Flash attention: per batch and some key heads all query heads of a group together, keys and values streamed once per query tile.
 //!
-//! The running maximum, sum and weighted values of a query tile live in the accumulators while key tiles pass (Dao 2023,
+//! The running maximum, sum and weighted values of a query tile live in the accumulators or in SRAM while key tiles pass (Dao 2023,
 //! arXiv:2307.08691). Keys and values may lie in state buffers with the context's capacity as strides; their number may be a register.
 //!
 //! ```text
@@ -11,7 +11,7 @@ use super::kernel::Kernel;
 use super::machine::{limits, macs_per_cycle, place_product};
 use super::nest::{Body, Nest, Place, Tiled, Tiles};
 use super::tile_op;
-use super::tile_search::{Axis, Flow, Operand, Problem, Work, search};
+use super::tile_search::{Axis, Flow, Limits, Operand, Plan, Problem, TooLarge, Work, best_of};
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject, engine, space};
 use crate::view::View;
 use tilewright_ir::attribute::Attribute;
@@ -88,18 +88,20 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
     let sinks = sinks.transpose()?.map(|sinks| add(Tiled::new(sinks, &[Some(HEAD), None])));
     // Whole steps of the kernel, so that programs with other tiles round alike. Where not even one fits, parts of one do.
-    let mut problem = problem(context, &q, &v, &loads, mask, group)?;
-    let plan = search(&problem, limits(context)).or_else(|_| {
+    let problem = problem(context, &q, &v, &loads, mask, group)?;
+    let found = with_sums(&problem, limits(context)).or_else(|_| {
+        let mut problem = problem.clone();
         problem.axes[KEY] = Axis::new("key", problem.axes[KEY].extent, 1);
-        search(&problem, limits(context))
+        with_sums(&problem, limits(context))
     });
-    let plan = plan.map_err(|error| error.to_string())?;
+    let (sums, plan) = found.map_err(|error| error.to_string())?;
     let nest = Nest {
         extents: vec![q.dims[0].clone(), k.dims[1].clone(), q.dims[2].clone(), k.dims[2].clone()],
         tiles: plan.tiles.iter().map(|tile| *tile as i64).collect(),
         order: plan.order,
         loads,
         results: vec![Tiled::new(grouped(result)?, &query_axes)],
+        result_axes: Vec::new(),
         is_pipelined: true,
     };
     let attributes = &context.op(op).attributes;
@@ -117,10 +119,21 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         group,
         mask,
         sinks,
+        sums,
         value_width: v.dims[3].clone(),
         running: None,
     };
     nest.run(context, &mut body)
+}
+
+/// The best plan with what a query tile carries in the accumulators, or in SRAM, where more queries at once read keys and values less often.
+pub(super) fn with_sums(problem: &Problem, limits: Limits) -> Result<(&'static str, Plan), TooLarge> {
+    let mut in_sram = problem.clone();
+    for operand in in_sram.operands.iter_mut().filter(|operand| operand.flow == Flow::Accumulate) {
+        operand.flow = Flow::Hold;
+    }
+    let spaces = [space::ACCUMULATOR, space::SRAM];
+    best_of(&[problem.clone(), in_sram], limits).map(|(form, plan)| (spaces[form], plan))
 }
 
 fn problem(
@@ -187,6 +200,8 @@ struct Flash {
     group: i64,
     mask: Option<usize>,
     sinks: Option<usize>,
+    /// The space of what a query tile carries.
+    sums: &'static str,
     value_width: Dim,
     running: Option<Running>,
 }
@@ -203,6 +218,7 @@ impl Running {
     /// value.
     pub(super) fn begin(
         context: &mut LoweringContext,
+        space: &str,
         [heads, queries]: [&Place; 2],
         group: i64,
         width: &Dim,
@@ -210,7 +226,7 @@ impl Running {
     ) -> Result<Running, String> {
         let mut buffer = |dims: &[Dim], capacity: &[i64]| {
             let whole: Vec<Dim> = capacity.iter().map(|length| Dim::Known(*length)).collect();
-            let view = context.buffer_with_capacity(space::ACCUMULATOR, Element::F32, &whole, capacity)?;
+            let view = context.buffer_with_capacity(space, Element::F32, &whole, capacity)?;
             Ok::<View, String>(View { dims: dims.to_vec(), ..view })
         };
         let e = width.known().ok_or("the width of values is not known")?;
@@ -279,7 +295,8 @@ impl Body for Flash {
     fn begin(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
         let sinks = self.sinks.map(|sinks| tiles.load(sinks));
         let places = [&tiles.places[HEAD], &tiles.places[QUERY]];
-        self.running = Some(Running::begin(context, places, self.group, &self.value_width, sinks)?);
+        self.running =
+            Some(Running::begin(context, self.sums, places, self.group, &self.value_width, sinks)?);
         Ok(())
     }
 

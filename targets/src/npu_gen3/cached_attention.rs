@@ -8,10 +8,10 @@
 //! for b, g, queries: fill; transfer ring blocks; for units: transfer k, scales, v; attention settled; attention recent ..; finish
 //! ```
 
-use super::attention::{Running, grouped_rows, has_one_query, place as place_attention};
+use super::attention::{Running, grouped_rows, has_one_query, place as place_attention, with_sums};
 use super::machine::{limits, macs_per_cycle};
 use super::nest::{Body, Nest, Step, Tiled, Tiles};
-use super::tile_search::{Axis, Flow, Operand, Plan, Problem, Work, search};
+use super::tile_search::{Axis, Flow, Operand, Plan, Problem, Work};
 use crate::derive::Deriver;
 use crate::host::{BlockViews, Piece, QuantizeBlock, append_blocks, merge_units, pieces, quantize_channels};
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject, engine, space};
@@ -81,6 +81,7 @@ fn lower_groups(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         order: (0..rank - 1).collect(),
         loads: vec![Tiled::new(x, &follows)],
         results,
+        result_axes: Vec::new(),
         is_pipelined: true,
     };
     nest.run(
@@ -154,7 +155,7 @@ fn lower_attention(context: &mut LoweringContext, op: OpId) -> Result<(), String
     let group = heads / keys[1].known().ok_or("the number of key heads is not known")?.max(1);
     let grouped = |view: &View| view.split(1, group).ok_or("query heads are no multiple of key heads");
     let shift = &keys[2] - &q.dims[2];
-    let plan = plan(context, &q, &pieces, group)?;
+    let (sums, plan) = plan(context, &q, &pieces, group)?;
     let query_axes = [Some(BATCH), Some(HEAD), None, Some(QUERY), None];
     let mut loads = vec![Tiled::new(grouped(&q)?, &query_axes)];
     if let Some(sinks) = sinks {
@@ -166,12 +167,14 @@ fn lower_attention(context: &mut LoweringContext, op: OpId) -> Result<(), String
         tiles: plan.tiles[..UNIT].iter().map(|tile| *tile as i64).collect(),
         order: vec![BATCH, HEAD, QUERY],
         results: vec![Tiled::new(grouped(&result)?, &query_axes)],
+        result_axes: Vec::new(),
         is_pipelined: false,
         loads,
     };
     let fields = context.fields(op);
     let mut body = Pieces {
         pieces: &pieces,
+        sums,
         unit_tile: plan.tiles[UNIT] as i64,
         group,
         scale: fields.float("scale", 1.0),
@@ -185,7 +188,12 @@ fn lower_attention(context: &mut LoweringContext, op: OpId) -> Result<(), String
 }
 
 /// Tile sizes for the first piece, which has most keys; the ring's blocks lie beside it.
-fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Result<Plan, String> {
+fn plan(
+    context: &LoweringContext,
+    q: &View,
+    pieces: &[Piece],
+    group: i64,
+) -> Result<(&'static str, Plan), String> {
     let maximum = |dim: &Dim| context.maximum(dim).map(|value| value.max(1) as u64);
     let first = pieces.first().ok_or("an attention without keys")?;
     let rows = group as u64;
@@ -240,7 +248,7 @@ fn plan(context: &LoweringContext, q: &View, pieces: &[Piece], group: i64) -> Re
         Axis::new("key", maximum(&first.k.dims[2])?, (KEYS as u64 / unit).max(1)),
     ];
     let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 };
-    search(&problem, limits(context)).map_err(|error| error.to_string())
+    with_sums(&problem, limits(context)).map_err(|error| error.to_string())
 }
 
 /// Which axes a mask `[b, h, s, ..]` follows, and for how many query heads of a key head it has rows.
@@ -263,6 +271,8 @@ fn tiled_views(piece: &Piece) -> [Option<&View>; 6] {
 
 struct Pieces<'p> {
     pieces: &'p [Piece],
+    /// The space of what a query tile carries.
+    sums: &'static str,
     unit_tile: i64,
     group: i64,
     scale: f64,
@@ -368,6 +378,7 @@ impl Pieces<'_> {
             order: vec![0],
             loads,
             results: Vec::new(),
+            result_axes: Vec::new(),
             is_pipelined: true,
         };
         nest.run(
@@ -449,7 +460,7 @@ impl Body for Pieces<'_> {
         let sinks = tiles.find(1).cloned();
         let width = &first.v.dims[4];
         let places = [&tiles.places[HEAD], &tiles.places[QUERY]];
-        self.running = Some(Running::begin(context, places, self.group, width, sinks.as_ref())?);
+        self.running = Some(Running::begin(context, self.sums, places, self.group, width, sinks.as_ref())?);
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 use super::machine::limits;
 use super::nest::{Nest, Step, Tiled, Tiles};
 use super::tile_op;
-use super::tile_search::{Axis, Flow, Operand, Plan, Problem, Work, fit_inner, search};
+use super::tile_search::{Axis, Flow, Limits, Operand, Plan, Problem, Work, fit_inner, search};
 use crate::lowering::{LoweringContext, space};
 use crate::view::View;
 use std::collections::BTreeSet;
@@ -27,6 +27,8 @@ pub enum Role {
     Inner,
     /// Goes to memory, aligned to the iteration space.
     Output(View),
+    /// Stays in SRAM as a whole, aligned to the iteration space.
+    Resident(View),
 }
 
 /// A value of a group.
@@ -62,6 +64,8 @@ pub struct Group {
     pub members: Vec<Member>,
     /// Ops in order.
     pub nodes: Vec<Node>,
+    /// SRAM that others hold meanwhile.
+    pub reserved_bytes: u64,
 }
 
 /// Exact search up to this many axes; beyond it, innermost whole.
@@ -97,10 +101,19 @@ impl Group {
 
     /// Adds a result in memory, of the iteration space's rank; its dimensions are whole or 1.
     pub fn output(&mut self, view: &View) -> usize {
+        self.result(view, Role::Output(view.clone()))
+    }
+
+    /// As [`Group::output`], in SRAM as a whole.
+    pub fn resident(&mut self, view: &View) -> usize {
+        self.result(view, Role::Resident(view.clone()))
+    }
+
+    fn result(&mut self, view: &View, role: Role) -> usize {
         let extends = (0..view.rank())
             .map(|axis| view.dims[axis] == self.extents[axis] && view.dims[axis] != Dim::Known(1));
         let extends = extends.collect();
-        self.members.push(Member { role: Role::Output(view.clone()), extends, element: view.element });
+        self.members.push(Member { role, extends, element: view.element });
         self.members.len() - 1
     }
 
@@ -126,7 +139,10 @@ impl Group {
             self.members.iter().enumerate().filter_map(found).collect()
         };
         let inputs = members_of(|role| if let Role::Input(view) = role { Some(view) } else { None });
-        let outputs = members_of(|role| if let Role::Output(view) = role { Some(view) } else { None });
+        let outputs = members_of(|role| match role {
+            Role::Output(view) | Role::Resident(view) => Some(view),
+            _ => None,
+        });
         let tiled = |(index, view): &(usize, View)| {
             let axes = self.members[*index].extends.iter().enumerate();
             let axes: Vec<Option<usize>> = axes.map(|(axis, extends)| extends.then_some(axis)).collect();
@@ -145,6 +161,7 @@ impl Group {
             order: (0..self.extents.len()).collect(),
             loads: inputs.iter().map(tiled).collect(),
             results: outputs.iter().map(tiled).collect(),
+            result_axes: Vec::new(),
             is_pipelined: true,
         };
         let place_of =
@@ -195,13 +212,13 @@ impl Group {
         tile_op::emit(context, node.op, &view(node.result), &operands)
     }
 
-    /// Modelled cycles.
+    /// How it would run.
     ///
     /// # Errors
     /// As [`Group::run`].
-    pub fn cycles(mut self, context: &LoweringContext) -> Result<u64, String> {
+    pub fn planned(mut self, context: &LoweringContext) -> Result<Plan, String> {
         self.simplify();
-        self.plan(context).map(|plan| plan.cycles)
+        self.plan(context)
     }
 
     fn simplify(&mut self) {
@@ -224,7 +241,7 @@ impl Group {
         self.extents.remove(axis);
         for member in &mut self.members {
             member.extends.remove(axis);
-            if let Role::Input(view) | Role::Output(view) = &mut member.role {
+            if let Role::Input(view) | Role::Output(view) | Role::Resident(view) = &mut member.role {
                 *view = view.without_axis(axis);
             }
         }
@@ -244,7 +261,7 @@ impl Group {
                 self.extents[axis - 1] = &self.extents[axis - 1] * &inner;
                 for member in &mut self.members {
                     member.extends.remove(axis);
-                    if let Role::Input(view) | Role::Output(view) = &mut member.role {
+                    if let Role::Input(view) | Role::Output(view) | Role::Resident(view) = &mut member.role {
                         view.strides[axis - 1] = view.strides[axis];
                         view.dims[axis - 1] = &view.dims[axis - 1] * &view.dims[axis];
                         *view = view.without_axis(axis);
@@ -262,7 +279,9 @@ impl Group {
         self.members.iter().all(|member| {
             member.extends[outer] == member.extends[outer + 1]
                 && match &member.role {
-                    Role::Input(view) | Role::Output(view) if member.extends[outer] => {
+                    Role::Input(view) | Role::Output(view) | Role::Resident(view)
+                        if member.extends[outer] =>
+                    {
                         view.strides[outer] == view.strides[outer + 1] * length
                     }
                     _ => true,
@@ -274,7 +293,7 @@ impl Group {
     fn operand(&self, context: &LoweringContext, member: &Member) -> Result<Operand, String> {
         let flow = match member.role {
             Role::Input(_) => Flow::Load,
-            Role::Inner => Flow::Hold,
+            Role::Inner | Role::Resident(_) => Flow::Hold,
             Role::Output(_) => Flow::Store,
         };
         let follows: Vec<usize> = (0..self.extents.len()).filter(|axis| member.extends[*axis]).collect();
@@ -290,6 +309,7 @@ impl Group {
     fn plan(&self, context: &LoweringContext) -> Result<Plan, String> {
         let whole: BTreeSet<usize> = self.nodes.iter().flat_map(|node| node.along.iter().copied()).collect();
         let limits = limits(context);
+        let limits = Limits { sram_bytes: limits.sram_bytes.saturating_sub(self.reserved_bytes), ..limits };
         let mut axes = Vec::new();
         for (axis, extent) in self.extents.iter().enumerate() {
             let extent = context.maximum(extent)?.max(1) as u64;
@@ -303,7 +323,8 @@ impl Group {
             };
             axes.push(Axis::new("axis", extent, granule));
         }
-        let operands = self.members.iter().map(|member| self.operand(context, member));
+        let moving = self.members.iter().filter(|member| !matches!(member.role, Role::Resident(_)));
+        let operands = moving.map(|member| self.operand(context, member));
         let problem = Problem {
             operands: operands.collect::<Result<_, String>>()?,
             work: vec![Work {

@@ -43,7 +43,7 @@ pub fn limits(context: &LoweringContext) -> Limits {
     let machine = &context.machine;
     let sram_bytes = machine.sram_bytes - machine.sram_bytes / SRAM_SLACK_DIVISOR;
     Limits {
-        sram_bytes: context.sram_limit_bytes.map_or(sram_bytes, |limit| limit.min(sram_bytes)),
+        sram_bytes: context.sram_limit_bytes.unwrap_or(sram_bytes).min(machine.sram_bytes),
         accumulator_bytes: machine.accumulator_bytes,
         dram_bytes_per_cycle: machine.dram_bytes_per_cycle,
         transfer_cycles: machine.dram_latency_cycles,

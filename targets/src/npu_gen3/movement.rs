@@ -75,6 +75,7 @@ fn lower_iota(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         order: (0..=last).collect(),
         loads: vec![],
         results: vec![Tiled::in_order(destination)],
+        result_axes: Vec::new(),
         is_pipelined: true,
     };
     nest.run(

@@ -55,7 +55,7 @@ impl Tiled {
     }
 
     /// The part at a place.
-    fn at(&self, places: &[Place]) -> View {
+    pub(super) fn at(&self, places: &[Place]) -> View {
         let slice = |view: View, (dim, axis): (usize, &Option<usize>)| match axis {
             Some(axis) => view.slice(dim, &places[*axis].start, &places[*axis].length, 1),
             None => view,
@@ -125,9 +125,14 @@ pub struct Nest {
     pub loads: Vec<Tiled>,
     /// Tensors that tiles are written to. What lies in SRAM is written in place.
     pub results: Vec<Tiled>,
+    /// Axes that results follow which the body takes out itself.
+    pub result_axes: Vec<usize>,
     /// Whether the innermost loop is double-buffered and unrolled by two.
     pub is_pipelined: bool,
 }
+
+/// So many tiles are written one after the other: no loop, and no tile fetched past the end.
+const UNROLLED_TILES_MAX: i64 = 4;
 
 /// Which part of a body.
 enum Phase {
@@ -174,6 +179,10 @@ impl Nest {
         let depth = |tensor: &Tiled| {
             loops.iter().rposition(|axis| tensor.follows(*axis)).map_or(0, |position| position + 1)
         };
+        let own = self
+            .result_axes
+            .iter()
+            .map(|axis| loops.iter().rposition(|looped| looped == axis).map_or(0, |position| position + 1));
         let mut places = Vec::new();
         for (extent, tile) in self.extents.iter().zip(&self.tiles) {
             let capacity = context.maximum(extent)?.min(*tile);
@@ -184,7 +193,7 @@ impl Nest {
             nest: self,
             body,
             load_depths: self.loads.iter().map(depth).collect(),
-            result_depth: self.results.iter().map(depth).max().unwrap_or(loops.len()),
+            result_depth: self.results.iter().map(depth).chain(own).max().unwrap_or(loops.len()),
             prefix: context.new_symbol("stream"),
             loads: vec![None; self.loads.len()],
             results: [Vec::new(), Vec::new()],
@@ -223,11 +232,16 @@ fn tile_loop(
     }
 }
 
-pub(super) fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
+/// The space that a view lies in.
+pub(super) fn space_of<'c>(context: &'c LoweringContext, view: &View) -> Option<&'c str> {
     match context.tile.ty(view.buffer) {
-        Type::View(ty) => ty.space == space::SRAM || ty.space == space::ACCUMULATOR,
-        _ => false,
+        Type::View(ty) => Some(ty.space.as_str()),
+        _ => None,
     }
+}
+
+pub(super) fn is_on_chip(context: &LoweringContext, view: &View) -> bool {
+    matches!(space_of(context, view), Some(space::SRAM | space::ACCUMULATOR))
 }
 
 /// An SRAM buffer for tiles of a tensor. Dimensions along which elements repeat have length 1 in it.
@@ -395,8 +409,10 @@ impl Writer<'_, '_> {
             writer.start(context, &streamed, &buffers, 0, axis, &next, 0)?;
             writer.meet(context, &streamed, &buffers, 1, axis, &second, 2)
         };
-        if extent.known().is_some_and(|extent| extent <= 2 * tile) {
-            pair(self, context, &Dim::Known(0))?;
+        if let Some(extent) = extent.known().filter(|extent| *extent <= UNROLLED_TILES_MAX * tile) {
+            for start in (0..extent).step_by(2 * tile as usize) {
+                pair(self, context, &Dim::Known(start))?;
+            }
         } else {
             tile_loop(context, &extent, tile, 2, |context, start| pair(self, context, start))?;
             // The last tile fetched ahead has no elements, but its buffer must be free when the loop is left.

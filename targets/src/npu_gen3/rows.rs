@@ -96,6 +96,8 @@ pub struct RowNode {
     pub operands: Vec<Option<usize>>,
     /// Its result.
     pub result: usize,
+    /// Whether it works along rows.
+    pub is_along_rows: bool,
 }
 
 /// A matrix product on row values: the left operand by its index, zero points of an integer product as x [rows, 1] and w [1, n].
@@ -232,7 +234,8 @@ fn parse(context: &mut LoweringContext, kernel: &Kernel, leading: &[Dim]) -> Res
             let x = members[0].ok_or("a product without a left operand")?;
             products.push(parser.product(context, *op, x, result)?);
         } else {
-            let node = RowNode { op: *op, operands: members, result };
+            let is_along_rows = super::tile_op::ALONG_AXES.contains(&context.op(*op).def);
+            let node = RowNode { op: *op, operands: members, result, is_along_rows };
             if from.is_empty() {
                 parser.rows.prologue.push(node)
             } else {

@@ -1,18 +1,19 @@
-//! How a rows kernel runs: row tile by row tile with everything between its products in SRAM, or part by part through DRAM, whichever
-//! takes fewer modelled cycles. Weights stream once when all rows fit one tile. It must not know core kernels, only parsed ones.
+//! How a rows kernel runs: in stages ([`super::rows_staged`]) where columns may be cut, else row tile by row tile with everything of them in
+//! SRAM. It must not know core kernels, only parsed ones.
 //!
 //! ```text
-//! fused:    for rows: load x; rms_norm; for n: gate, up, glu -> y        separate: rms_norm -> dram; for n, rows: gate, up, glu -> y
+//! for rows: load x, y; for n: a = x * w; s = a + y; z = softmax(s)   (z needs all columns of s)
 //! ```
 
 use super::cluster::{Cluster, Dim2, Epilogue, Home};
-use super::group::{Group, Node};
+use super::cluster_plan::ClusterPlan;
 use super::machine::limits;
 use super::nest::{Nest, Step, Tiled, Tiles};
 use super::product::Product;
 use super::rows::{RowCluster, RowNode, RowValue, Rows};
+use super::rows_staged::Staged;
 use super::tile_op;
-use super::tile_search::{Axis, Limits, Plan, candidates};
+use super::tile_search::{Axis, Limits, candidates, cost};
 use crate::lowering::{LoweringContext, space};
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,27 +24,21 @@ use tilewright_ir::dim::Dim;
 /// # Errors
 /// When no schedule fits SRAM, with the bytes needed and available.
 pub fn schedule(context: &mut LoweringContext, rows: &Rows) -> Result<(), String> {
-    let fused = best_fused(context, rows)?;
-    let separate = Separate::new(context, rows);
-    let separate_cycles = match &separate {
-        Some(separate) => separate.cycles(context)?,
-        None => Err("rows must be whole".into()),
-    };
-    match (fused, separate, separate_cycles) {
-        (Ok(fused), Some(separate), Ok(cycles)) if cycles < fused.cycles => separate.run(context),
-        (Ok(fused), ..) => fused.run(context),
-        (Err(_), Some(separate), Ok(_)) => separate.run(context),
-        (Err(reason), ..) => Err(reason),
+    let staged = Staged::best(context, rows)?;
+    if let Some(Ok(staged)) = staged {
+        return staged.run(context);
+    }
+    match best_fused(context, rows)? {
+        Ok(fused) => fused.run(context),
+        Err(reason) => Err(reason),
     }
 }
-
-// ---- row tile by row tile ---------------------------------------------------------------------------------------------
 
 struct Fused<'r> {
     rows: &'r Rows,
     row_tile: u64,
-    plans: Vec<Plan>,
-    cycles: u64,
+    plans: Vec<ClusterPlan>,
+    cost: u64,
 }
 
 /// Values that a row tile holds whole.
@@ -74,7 +69,7 @@ fn best_fused<'r>(context: &LoweringContext, rows: &'r Rows) -> Result<Result<Fu
     let mut reason = String::new();
     for row_tile in candidates(Axis::new("rows", count, 1)) {
         match fused(context, rows, count, row_tile)? {
-            Ok(plan) if best.as_ref().is_none_or(|best| plan.cycles < best.cycles) => best = Some(plan),
+            Ok(plan) if best.as_ref().is_none_or(|best| plan.cost < best.cost) => best = Some(plan),
             Ok(_) => {}
             Err(what) => reason = what,
         }
@@ -108,15 +103,14 @@ fn fused<'r>(
     }
     let left = Limits { sram_bytes: limits.sram_bytes - held_bytes, ..limits };
     let mut plans = Vec::new();
-    let mut cycles = loaded_bytes / limits.dram_bytes_per_cycle
-        + vector_steps / context.machine.vector_lanes.max(1)
-        + limits.transfer_cycles;
+    let cycles = vector_steps / context.machine.vector_lanes.max(1) + limits.transfer_cycles;
+    let mut cost = cost(cycles + loaded_bytes / limits.dram_bytes_per_cycle.max(1), loaded_bytes, limits);
     for cluster in &rows.clusters {
-        let resident = |value: usize| dummy(cluster, &rows.values[value], &rows.count.0);
-        let cluster = make_cluster(rows, cluster, &rows.count.0, &resident, &|view| view.clone());
+        let resident = |value: usize| Some(stand_in(cluster, &rows.values[value], &rows.count.0));
+        let cluster = make_cluster(context, rows, cluster, &rows.count.0, &resident, &|view| view.clone());
         match cluster.plan(context, left, Some(row_tile))? {
             Ok(plan) => {
-                cycles += plan.cycles;
+                cost += plan.tile.cost;
                 plans.push(plan);
             }
             Err(large) => {
@@ -128,27 +122,28 @@ fn fused<'r>(
             }
         }
     }
-    let cycles = cycles.saturating_mul(count.div_ceil(row_tile));
-    Ok(Ok(Fused { rows, row_tile, plans, cycles }))
+    let cost = cost.saturating_mul(count.div_ceil(row_tile));
+    Ok(Ok(Fused { rows, row_tile, plans, cost }))
 }
 
-/// Stands for a tile in SRAM while plans are compared: only its shape is asked for.
-fn dummy(cluster: &RowCluster, value: &RowValue, count: &Dim) -> View {
+/// Stands for a value's rows while plans are compared: only their shape is asked for.
+pub(super) fn stand_in(cluster: &RowCluster, value: &RowValue, count: &Dim) -> View {
     View {
         buffer: cluster.products[0].w.buffer,
         element: value.element,
         offset: Dim::Known(0),
         dims: vec![count.clone(), value.width.clone()],
-        strides: vec![1, 1],
+        strides: vec![value.width.known().unwrap_or(1), 1],
     }
 }
 
-/// The cluster on `count` rows: `resident` gives SRAM tiles, `cut` the part of a view in memory.
-fn make_cluster(
+/// The cluster on `count` rows: `resident` gives what lies in SRAM, `cut` the part of a view in memory.
+pub(super) fn make_cluster(
+    context: &LoweringContext,
     rows: &Rows,
     cluster: &RowCluster,
     count: &Dim,
-    resident: &dyn Fn(usize) -> View,
+    resident: &dyn Fn(usize) -> Option<View>,
     cut: &dyn Fn(&View) -> View,
 ) -> Cluster {
     let mut index: BTreeMap<usize, usize> = BTreeMap::new();
@@ -161,32 +156,36 @@ fn make_cluster(
     let mut value = |value: usize| {
         *index.entry(value).or_insert_with(|| {
             let row_value = &rows.values[value];
-            values.push(match (&row_value.input, &row_value.output) {
-                _ if !cluster.is_column_wise || prologue.contains(&value) => {
-                    Home::Resident(spread(resident(value)))
-                }
-                (Some(input), _) => Home::Input(spread(cut(input))),
-                (None, Some(output)) => Home::Output(cut(output)),
-                (None, None) => Home::Inner(row_value.element),
+            let on_chip = (!cluster.is_column_wise || prologue.contains(&value)).then(|| resident(value));
+            values.push(match (on_chip.flatten(), &row_value.input, &row_value.output) {
+                (Some(view), ..) => Home::Resident(spread(view)),
+                (_, Some(input), _) => Home::Input(spread(cut(input))),
+                (_, None, Some(output)) => Home::Output(cut(output)),
+                (_, None, None) => Home::Inner(row_value.element),
             });
             values.len() - 1
         })
     };
-    let products = cluster.products.iter().map(|product| {
+    let mut x_is_resident = true;
+    let mut products: Vec<Product> = Vec::new();
+    for product in &cluster.products {
         let result = value(product.result);
-        product.on(resident(product.x), result, |view| cut(view))
-    });
-    let products: Vec<Product> = products.collect();
+        let on_chip = resident(product.x);
+        x_is_resident &= on_chip.is_some();
+        let input = || rows.values[product.x].input.as_ref().map(cut);
+        let x = on_chip.or_else(input).expect("what a product reads is in SRAM or in memory");
+        products.push(product.on(x, result, |view| cut(view)));
+    }
     let nodes: &[RowNode] = if cluster.is_column_wise { &cluster.nodes } else { &[] };
     let epilogue = nodes.iter().map(|node| Epilogue {
         op: node.op,
+        def: context.op(node.op).def,
         operands: node.operands.iter().map(|operand| operand.map(&mut value)).collect(),
         result: value(node.result),
     });
     let epilogue = epilogue.collect();
-    let columns = columns.clone();
     let m = Dim2 { rows: count.clone(), columns };
-    Cluster { batch: vec![], m, x_is_resident: true, products, values, epilogue }
+    Cluster { batch: vec![], m, x_is_resident, products, values, epilogue }
 }
 
 impl Fused<'_> {
@@ -207,6 +206,7 @@ impl Fused<'_> {
             order: vec![0],
             loads: tiled(&inputs),
             results: tiled(&outputs),
+            result_axes: Vec::new(),
             is_pipelined: false,
         };
         nest.run(
@@ -235,10 +235,10 @@ impl Fused<'_> {
         let place = &tiles.places[0];
         emit_nodes(context, &self.rows.prologue, views)?;
         for (cluster, plan) in self.rows.clusters.iter().zip(&self.plans) {
-            let made =
-                make_cluster(self.rows, cluster, &place.length, &|value| views[&value].clone(), &|view| {
-                    view.slice(0, &place.start, &place.length, 1)
-                });
+            let resident = |value: usize| Some(views[&value].clone());
+            let made = make_cluster(context, self.rows, cluster, &place.length, &resident, &|view| {
+                view.slice(0, &place.start, &place.length, 1)
+            });
             made.run_with(context, plan)?;
             if !cluster.is_column_wise {
                 emit_nodes(context, &cluster.nodes, views)?;
@@ -272,153 +272,4 @@ fn emit_nodes(
         tile_op::emit(context, node.op, &views[&node.result], &operands)?;
     }
     Ok(())
-}
-
-// ---- part by part -----------------------------------------------------------------------------------------------------
-
-struct Separate<'r> {
-    rows: &'r Rows,
-    /// Prologue results that clusters read.
-    crossing: BTreeSet<usize>,
-}
-
-impl<'r> Separate<'r> {
-    /// None when a part needs rows whole in a way that the parts alone cannot do.
-    fn new(context: &LoweringContext, rows: &'r Rows) -> Option<Separate<'r>> {
-        let widths: BTreeSet<&Dim> = rows
-            .prologue
-            .iter()
-            .flat_map(|node| node.operands.iter().flatten().chain([&node.result]))
-            .map(|value| &rows.values[*value].width)
-            .filter(|width| **width != Dim::Known(1))
-            .collect();
-        let possible = widths.len() <= 1
-            && rows.clusters.iter().all(|cluster| cluster.is_column_wise)
-            && rows.prologue.iter().all(|node| tile_op::is_supported(context.op(node.op).def));
-        if !possible {
-            return None;
-        }
-        let made: BTreeSet<usize> = rows.prologue.iter().map(|node| node.result).collect();
-        let read = rows.clusters.iter().flat_map(|cluster| {
-            let operands = cluster.nodes.iter().flat_map(|node| node.operands.iter().flatten());
-            cluster.products.iter().map(|product| &product.x).chain(operands)
-        });
-        let crossing = read.copied().filter(|value| made.contains(value)).collect();
-        Some(Separate { rows, crossing })
-    }
-
-    /// The prologue as a group; `memory` says where values lie that go to or come from memory.
-    fn group(&self, context: &LoweringContext, memory: &BTreeMap<usize, View>) -> Group {
-        let rows = self.rows;
-        let width = rows.prologue.iter().map(|node| &rows.values[node.result].width);
-        let width = width.max_by_key(|width| **width != Dim::Known(1)).cloned().unwrap_or(Dim::Known(1));
-        let mut group = Group { extents: vec![rows.count.0.clone(), width], ..Group::default() };
-        let mut members: BTreeMap<usize, usize> = BTreeMap::new();
-        for node in &rows.prologue {
-            let mut member = |group: &mut Group, value: usize| {
-                *members.entry(value).or_insert_with(|| {
-                    match (&rows.values[value].input, memory.get(&value)) {
-                        (Some(input), _) => group.input(input),
-                        (None, Some(output)) => group.output(output),
-                        (None, None) => {
-                            let extends = vec![true, rows.values[value].width != Dim::Known(1)];
-                            group.inner(rows.values[value].element, extends)
-                        }
-                    }
-                })
-            };
-            let operands =
-                node.operands.iter().map(|operand| operand.map(|value| member(&mut group, value))).collect();
-            let result = member(&mut group, node.result);
-            let is_row_wise = tile_op::ALONG_AXES.contains(&context.op(node.op).def);
-            group.nodes.push(Node {
-                op: node.op,
-                operands,
-                result,
-                along: if is_row_wise { vec![1] } else { vec![] },
-            });
-        }
-        group
-    }
-
-    /// Where prologue values lie in memory.
-    fn memory(
-        &self,
-        mut place: impl FnMut(&RowValue) -> Result<View, String>,
-    ) -> Result<BTreeMap<usize, View>, String> {
-        let mut memory = BTreeMap::new();
-        for node in &self.rows.prologue {
-            let value = &self.rows.values[node.result];
-            match &value.output {
-                Some(output) => memory.insert(node.result, output.clone()),
-                None if self.crossing.contains(&node.result) => memory.insert(node.result, place(value)?),
-                None => None,
-            };
-        }
-        Ok(memory)
-    }
-
-    fn clusters(&self, memory: &BTreeMap<usize, View>) -> Vec<Cluster> {
-        let rows = self.rows;
-        let mut rows = rows.clone();
-        for (value, view) in memory {
-            if rows.values[*value].input.is_none() {
-                rows.values[*value].input = Some(view.clone());
-            }
-        }
-        rows.prologue.clear();
-        let made = rows.clusters.iter().map(|cluster| {
-            let input = |value: usize| rows.values[value].input.clone();
-            let view = |value: usize| input(value).expect("a value that clusters read is in memory");
-            let mut made = make_cluster(&rows, cluster, &rows.count.0, &view, &|view| view.clone());
-            made.x_is_resident = false;
-            made
-        });
-        made.collect()
-    }
-
-    fn cycles(&self, context: &LoweringContext) -> Result<Result<u64, String>, String> {
-        let Some(stand_in) =
-            self.rows.values.iter().find_map(|value| value.input.clone().or(value.output.clone()))
-        else {
-            return Ok(Err("a kernel without memory".into()));
-        };
-        let count = self.rows.count.0.clone();
-        let memory = self.memory(|value| {
-            Ok(View {
-                element: value.element,
-                dims: vec![count.clone(), value.width.clone()],
-                strides: vec![1, 1],
-                ..stand_in.clone()
-            })
-        })?;
-        let mut cycles = 0;
-        if !self.rows.prologue.is_empty() {
-            match self.group(context, &memory).cycles(context) {
-                Ok(group) => cycles += group,
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-        for cluster in self.clusters(&memory) {
-            match cluster.plan(context, limits(context), None)? {
-                Ok(plan) => cycles += plan.cycles,
-                Err(large) => return Ok(Err(large.to_string())),
-            }
-        }
-        Ok(Ok(cycles))
-    }
-
-    fn run(&self, context: &mut LoweringContext) -> Result<(), String> {
-        let count = self.rows.count.0.clone();
-        let memory = self.memory(|value| {
-            context.buffer(space::DRAM, value.element, &[count.clone(), value.width.clone()])
-        })?;
-        if !self.rows.prologue.is_empty() {
-            self.group(context, &memory).run(context)?;
-        }
-        for cluster in self.clusters(&memory) {
-            cluster.run(context)?;
-        }
-        Ok(())
-    }
 }

@@ -1,14 +1,19 @@
 //! Tile sizes and loop order of one loop nest: an exact search over a thinned grid under the SRAM limit.
 //!
 //! A nest is axes (its loops), operands (what a tile of it loads, stores or holds in SRAM) and work (what a tile costs on the
-//! compute engines). The search minimises modelled cycles, then DRAM bytes, then SRAM bytes, then the tile sizes themselves, so
-//! that one input has one answer. Integers only. It must not know the IR, ops or the ISA.
+//! compute engines). The search minimises modelled cycles and [`TRANSFER_WEIGHT`] times those that DRAM is busy: where computing hides the
+//! transfers their bytes still cost most of the energy. Then DRAM bytes, SRAM bytes and the tile sizes themselves decide, so that one input has
+//! one answer. What cannot be better than the best so far is passed over. Integers only. It must not know the IR, ops or the ISA.
 //!
 //! ```text
 //! axes m=128 n=4096 k=2048; load x[m,k] f16, load w[k,n] i4, store y[m,n] f16; 1 MiB
 //! -> m=128 n=512 k=2048, loops n m k, 131072 cycles
 //! ```
 
+mod grid;
+
+use grid::{Key, search_all};
+pub use grid::{frontier, unbeaten};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +29,14 @@ pub struct Axis {
     pub granule: u64,
     /// The only tile size to try, when it is decided already.
     pub tile: Option<u64>,
+    /// Whether there are only whole tiles, one or an even number of them.
+    pub is_even: bool,
 }
 
 impl Axis {
     /// An axis. Extent and granule count as at least 1.
     pub fn new(name: &'static str, extent: u64, granule: u64) -> Axis {
-        Axis { name, extent: extent.max(1), granule: granule.max(1), tile: None }
+        Axis { name, extent: extent.max(1), granule: granule.max(1), tile: None, is_even: false }
     }
 
     /// An axis with one tile size.
@@ -86,6 +93,8 @@ pub struct Operand {
     pub bits: u64,
     /// The axis along which elements are neighbours in DRAM: a part of it moves in whole bursts.
     pub burst: Option<usize>,
+    /// An axis of which SRAM holds at most so many steps at once: a tile passes in pieces.
+    pub piece: Option<(usize, u64)>,
 }
 
 /// Bytes of a DRAM burst: 16 beats on two 16-bit channels in step (LPDDR5, JEDEC JESD209-5).
@@ -100,14 +109,22 @@ impl Operand {
             fixed: 1,
             bits,
             burst: None,
+            piece: None,
+        }
+    }
+
+    /// Steps of an axis that SRAM holds at once.
+    fn steps(&self, tiles: &[u64], axis: usize) -> u64 {
+        match self.piece {
+            Some((of, steps)) if of == axis => tiles[axis].min(steps),
+            _ => tiles[axis],
         }
     }
 
     fn tile_bytes(&self, tiles: &[u64]) -> u64 {
-        let elements = self
-            .spans
-            .iter()
-            .fold(self.fixed, |product, span| product.saturating_mul(span.length(tiles[span.axis])));
+        let elements = self.spans.iter().fold(self.fixed, |product, span| {
+            product.saturating_mul(span.length(self.steps(tiles, span.axis)))
+        });
         elements.saturating_mul(self.bits).div_ceil(8)
     }
 }
@@ -162,6 +179,8 @@ pub struct Plan {
     pub order: Vec<usize>,
     /// Modelled cycles.
     pub cycles: u64,
+    /// What plans are compared by, as [`cost`] has it.
+    pub cost: u64,
     /// Bytes to and from DRAM.
     pub dram_bytes: u64,
     /// SRAM in use, double buffers included.
@@ -194,27 +213,34 @@ impl fmt::Display for TooLarge {
     }
 }
 
-/// Tile sizes worth trying: for every number of tiles up to 8, then four per octave, the smallest size that gives it.
+/// Whole bursts of 4-bit elements are 128 columns, four granules of the matrix engine: sizes that are multiples of it are tried too.
+const GRANULES: u64 = 4;
+
+/// Tile sizes worth trying, descending: for every number of tiles up to 8, then four per octave, the smallest size that gives it, and the
+/// smallest multiple of four granules.
 pub fn candidates(axis: Axis) -> Vec<u64> {
     if let Some(tile) = axis.tile {
         return vec![tile];
     }
-    let mut sizes = Vec::new();
+    let mut sizes = std::collections::BTreeSet::new();
     let mut trips = 1u64;
     loop {
-        let size = axis.extent.div_ceil(trips).div_ceil(axis.granule) * axis.granule;
-        let size = size.min(axis.extent);
-        if sizes.last() != Some(&size) {
-            sizes.push(size);
+        let least = axis.extent.div_ceil(trips);
+        let size = least.next_multiple_of(axis.granule).min(axis.extent);
+        sizes.insert(size);
+        if axis.granule > 1 {
+            sizes.insert(least.next_multiple_of(GRANULES * axis.granule).min(axis.extent));
         }
         if size <= axis.granule {
-            return sizes;
+            let fits =
+                |size: &u64| !axis.is_even || *size == axis.extent || axis.extent.is_multiple_of(2 * size);
+            return sizes.into_iter().rev().filter(fits).collect();
         }
         trips += if trips < 8 { 1 } else { 1 << (trips.ilog2() - 2) };
     }
 }
 
-type Found = BTreeMap<(Problem, Limits), Result<Plan, TooLarge>>;
+type Found = BTreeMap<(Vec<Problem>, Limits), Result<(usize, Plan), TooLarge>>;
 /// Answers kept per thread; beyond it they are forgotten.
 const FOUND_MAX: usize = 8192;
 
@@ -223,16 +249,25 @@ thread_local! {
     static FOUND: RefCell<Found> = const { RefCell::new(Found::new()) };
 }
 
-/// The best plan, or how far the smallest tiles are from fitting. Answers are remembered; they depend on the arguments alone.
+/// The best plan, or how far the smallest tiles are from fitting.
 ///
 /// # Errors
 /// When not even the smallest tiles fit.
 pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
-    let key = (problem.clone(), limits);
+    best_of(std::slice::from_ref(problem), limits).map(|(_, plan)| plan)
+}
+
+/// The best plan of several forms of one nest, and which form it is of; the first of equals. Answers are remembered; they depend on the
+/// arguments alone.
+///
+/// # Errors
+/// When not even the smallest tiles of any fit.
+pub fn best_of(forms: &[Problem], limits: Limits) -> Result<(usize, Plan), TooLarge> {
+    let key = (forms.to_vec(), limits);
     if let Some(known) = FOUND.with_borrow(|found| found.get(&key).cloned()) {
         return known;
     }
-    let answer = search_all(problem, limits);
+    let answer = solve(forms, limits);
     FOUND.with_borrow_mut(|found| {
         if found.len() >= FOUND_MAX {
             found.clear();
@@ -242,59 +277,38 @@ pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
     answer
 }
 
-fn search_all(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
-    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
-    let mut best: Option<(Key, Plan)> = None;
-    let mut index = vec![0usize; sizes.len()];
-    let mut needed_bytes = u64::MAX;
-    loop {
-        let tiles: Vec<u64> = index.iter().zip(&sizes).map(|(at, list)| list[*at]).collect();
-        let sram_bytes = sram_bytes(problem, &tiles);
-        needed_bytes = needed_bytes.min(sram_bytes);
-        if sram_bytes <= limits.sram_bytes && accumulator_bytes(problem, &tiles) <= limits.accumulator_bytes {
-            for order in &problem.orders {
-                let plan = score(problem, limits, &tiles, order, sram_bytes);
-                let key = Key::of(&plan);
-                if best.as_ref().is_none_or(|(least, _)| key < *least) {
-                    best = Some((key, plan));
-                }
+/// What this thread has searched for and remembers, so that a bench can search for it again.
+pub fn remembered() -> Vec<(Vec<Problem>, Limits)> {
+    FOUND.with_borrow(|found| found.keys().cloned().collect())
+}
+
+/// As [`best_of`], without memory.
+///
+/// # Errors
+/// As [`best_of`].
+pub fn solve(forms: &[Problem], limits: Limits) -> Result<(usize, Plan), TooLarge> {
+    let mut best: Option<(usize, Key, Plan)> = None;
+    let mut least: Option<TooLarge> = None;
+    for (index, problem) in forms.iter().enumerate() {
+        let bound = best.as_ref().map(|best| best.1.0);
+        // The whole nest as one tile costs least, if it fits.
+        let whole: Vec<u64> = problem.axes.iter().map(|axis| axis.extent).collect();
+        if bound.is_some_and(|bound| cost_at_least(problem, limits, &whole) >= bound) {
+            continue;
+        }
+        match search_all(problem, limits, bound) {
+            Ok((key, plan)) if best.as_ref().is_none_or(|best| key < best.1) => {
+                best = Some((index, key, plan))
             }
-        }
-        if !advance(&mut index, &sizes) {
-            break;
-        }
-    }
-    best.map(|(_, plan)| plan).ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
-}
-
-/// Plans that none beats in both SRAM and cycles, least SRAM first; none when not even the smallest tiles fit.
-pub fn frontier(problem: &Problem, limits: Limits) -> Vec<Plan> {
-    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
-    let mut plans = Vec::new();
-    let mut index = vec![0usize; sizes.len()];
-    loop {
-        let tiles: Vec<u64> = index.iter().zip(&sizes).map(|(at, list)| list[*at]).collect();
-        let sram_bytes = sram_bytes(problem, &tiles);
-        if sram_bytes <= limits.sram_bytes && accumulator_bytes(problem, &tiles) <= limits.accumulator_bytes {
-            plans
-                .extend(problem.orders.iter().map(|order| score(problem, limits, &tiles, order, sram_bytes)));
-        }
-        if !advance(&mut index, &sizes) {
-            return unbeaten(plans);
+            Ok(_) => {}
+            Err(large) if least.is_none_or(|least| large.needed_bytes < least.needed_bytes) => {
+                least = Some(large)
+            }
+            Err(_) => {}
         }
     }
-}
-
-/// The plans that no other beats in both SRAM and cycles, least SRAM first.
-pub fn unbeaten(mut plans: Vec<Plan>) -> Vec<Plan> {
-    plans.sort_by_cached_key(|plan| (plan.sram_bytes, Key::of(plan)));
-    let mut least = u64::MAX;
-    plans.retain(|plan| {
-        let is_better = plan.cycles < least;
-        least = least.min(plan.cycles);
-        is_better
-    });
-    plans
+    let none = TooLarge { needed_bytes: u64::MAX, available_bytes: limits.sram_bytes };
+    best.map(|(index, _, plan)| (index, plan)).ok_or(least.unwrap_or(none))
 }
 
 /// A plan for nests with many axes: axes are taken whole from the innermost on while they fit, the next one as far as it fits,
@@ -323,28 +337,7 @@ pub fn fit_inner(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
         }
     }
     let order: Vec<usize> = (0..tiles.len()).collect();
-    Ok(score(problem, limits, &tiles, &order, sram_bytes(problem, &tiles)))
-}
-
-/// What plans are compared by.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(u64, u64, u64, Vec<u64>, Vec<usize>);
-
-impl Key {
-    fn of(plan: &Plan) -> Key {
-        Key(plan.cycles, plan.dram_bytes, plan.sram_bytes, plan.tiles.clone(), plan.order.clone())
-    }
-}
-
-fn advance(index: &mut [usize], sizes: &[Vec<u64>]) -> bool {
-    for (at, list) in index.iter_mut().zip(sizes).rev() {
-        *at += 1;
-        if *at < list.len() {
-            return true;
-        }
-        *at = 0;
-    }
-    false
+    Ok(score(problem, limits, &tiles, &order).plan(&tiles, &order, sram_bytes(problem, &tiles)))
 }
 
 /// Accumulators for these tiles.
@@ -355,10 +348,17 @@ pub fn accumulator_bytes(problem: &Problem, tiles: &[u64]) -> u64 {
 
 /// SRAM for these tiles. A loaded or stored operand of which there is more than one tile has two buffers.
 pub fn sram_bytes(problem: &Problem, tiles: &[u64]) -> u64 {
-    let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
+    sram_bytes_of(problem, tiles, problem.axes.len())
+}
+
+/// The same where only the first `decided` axes count as having several tiles.
+fn sram_bytes_of(problem: &Problem, tiles: &[u64], decided: usize) -> u64 {
     let in_sram = problem.operands.iter().filter(|operand| operand.flow != Flow::Accumulate);
     in_sram.fold(problem.fixed_sram_bytes, |sum, operand| {
-        let several = operand.flow != Flow::Hold && operand.spans.iter().any(|span| trips(span.axis) > 1);
+        let changes = |span: &Span| {
+            span.axis < decided && operand.steps(tiles, span.axis) < problem.axes[span.axis].extent
+        };
+        let several = operand.flow != Flow::Hold && operand.spans.iter().any(changes);
         // Buffers begin at multiples of 64 bytes.
         let bytes = operand.tile_bytes(tiles).div_ceil(64) * 64;
         sum.saturating_add(bytes.saturating_mul(if several { 2 } else { 1 }))
@@ -387,38 +387,97 @@ fn traffic(problem: &Problem, operand: &Operand, tiles: &[u64], order: &[usize])
     Traffic { bytes, transfers, depth }
 }
 
-fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram_bytes: u64) -> Plan {
+/// A cycle of DRAM beside a cycle of time: with Horowitz's figures (`machine.toml`) 32 bytes of DRAM take 5.2 nJ, a cycle of int8 by int4
+/// products 0.8 nJ and its SRAM accesses as much again.
+const TRANSFER_WEIGHT: u64 = 2;
+
+/// What plans are compared by.
+pub fn cost(cycles: u64, dram_bytes: u64, limits: Limits) -> u64 {
+    let transfer = dram_bytes / limits.dram_bytes_per_cycle.max(1);
+    cycles.max(transfer).saturating_add(transfer.saturating_mul(TRANSFER_WEIGHT))
+}
+
+/// What a plan takes.
+struct Score {
+    cycles: u64,
+    cost: u64,
+    dram_bytes: u64,
+}
+
+impl Score {
+    fn plan(&self, tiles: &[u64], order: &[usize], sram_bytes: u64) -> Plan {
+        let Score { cycles, cost, dram_bytes } = *self;
+        Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, cost, dram_bytes, sram_bytes }
+    }
+}
+
+fn moved(problem: &Problem) -> impl Iterator<Item = &Operand> {
+    problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store))
+}
+
+/// Cycles of the compute engines and of giving them their commands.
+fn compute_cycles(problem: &Problem, limits: Limits, tiles: &[u64]) -> u64 {
+    let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
+    let steps = (0..tiles.len()).fold(1u64, |product, axis| product.saturating_mul(trips(axis)));
+    let commands = 1 + problem.work.len() as u64;
+    work_cycles(problem, tiles).saturating_add(steps.saturating_mul(limits.command_cycles * commands))
+}
+
+/// No loop order costs less than this.
+fn cost_at_least(problem: &Problem, limits: Limits, tiles: &[u64]) -> u64 {
+    let bytes =
+        moved(problem).fold(0u64, |sum, operand| sum.saturating_add(whole_bytes(problem, operand, tiles)));
+    cost(compute_cycles(problem, limits, tiles), bytes, limits)
+}
+
+/// Bytes and the most transfers of one kind: a queue takes the next transfer while the bytes of the last are on their way, so that tiles
+/// wait for memory once, however many tensors they are of.
+#[derive(Default)]
+struct Queue {
+    bytes: u64,
+    transfers: u64,
+}
+
+impl Queue {
+    fn add(&mut self, traffic: &Traffic) {
+        self.bytes = self.bytes.saturating_add(traffic.bytes);
+        self.transfers = self.transfers.max(traffic.transfers);
+    }
+
+    fn cycles(&self, limits: Limits) -> u64 {
+        let setup = self.transfers.saturating_mul(limits.transfer_cycles);
+        (self.bytes / limits.dram_bytes_per_cycle.max(1)).saturating_add(setup)
+    }
+}
+
+fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize]) -> Score {
     let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
     let steps = order.iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
     let innermost = order.iter().rposition(|axis| trips(*axis) > 1).map_or(0, |at| at + 1);
     let per_cycle = limits.dram_bytes_per_cycle.max(1);
     // Streamed tiles overlap with computing, but for the first of each run of the innermost loop; others are waited for. Loads
     // and stores have a queue each, and share the memory.
-    let (mut dram_bytes, mut loads, mut stores) = (0u64, 0u64, 0u64);
-    let (mut waited, mut first) = (0u64, 0u64);
-    for operand in problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store))
-    {
+    let (mut dram_bytes, mut first_bytes) = (0u64, 0u64);
+    let (mut waited, mut loads, mut stores) = (Queue::default(), Queue::default(), Queue::default());
+    for operand in moved(problem) {
         let traffic = traffic(problem, operand, tiles, order);
         dram_bytes = dram_bytes.saturating_add(traffic.bytes);
-        let setup = traffic.transfers.saturating_mul(limits.transfer_cycles);
-        let cycles = traffic.bytes / per_cycle + setup;
         match operand.flow {
-            Flow::Load if traffic.depth < innermost => waited = waited.saturating_add(cycles),
+            Flow::Load if traffic.depth < innermost => waited.add(&traffic),
             Flow::Load => {
-                loads = loads.saturating_add(cycles);
-                first = first.saturating_add(operand.tile_bytes(tiles) / per_cycle + limits.transfer_cycles);
+                loads.add(&traffic);
+                first_bytes = first_bytes.saturating_add(operand.tile_bytes(tiles));
             }
-            _ => stores = stores.saturating_add(cycles),
+            _ => stores.add(&traffic),
         }
     }
+    let first = if loads.transfers > 0 { first_bytes / per_cycle + limits.transfer_cycles } else { 0 };
     let fills = steps / innermost.checked_sub(1).map_or(1, |at| trips(order[at]));
-    waited = waited.saturating_add(fills.saturating_mul(first));
-    let commands = 1 + problem.work.len() as u64;
-    let issue = steps.saturating_mul(limits.command_cycles * commands);
-    let compute = work_cycles(problem, tiles).saturating_add(issue);
-    let movement = loads.max(stores).max(dram_bytes / per_cycle);
-    let cycles = waited.saturating_add(compute.max(movement));
-    Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, dram_bytes, sram_bytes }
+    let transfer = dram_bytes / per_cycle;
+    let movement = loads.cycles(limits).max(stores.cycles(limits)).max(transfer);
+    let streamed = compute_cycles(problem, limits, tiles).max(movement);
+    let cycles = waited.cycles(limits).saturating_add(fills.saturating_mul(first)).saturating_add(streamed);
+    Score { cycles, cost: cost(cycles, dram_bytes, limits), dram_bytes }
 }
 
 /// Cycles of the compute engines for all tiles, each rounded up to the granules.
@@ -447,116 +506,11 @@ fn whole_bytes(problem: &Problem, operand: &Operand, tiles: &[u64]) -> u64 {
     match operand.burst {
         Some(axis) if tiles[axis] < problem.axes[axis].extent => {
             let row_bytes = (tiles[axis] * operand.bits).div_ceil(8).max(1);
-            let moved = row_bytes.div_ceil(BURST_BYTES) * BURST_BYTES;
-            (u128::from(bytes) * u128::from(moved) / u128::from(row_bytes)) as u64
+            bytes.div_ceil(row_bytes).saturating_mul(row_bytes.next_multiple_of(BURST_BYTES))
         }
         _ => bytes,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        sram_bytes: 1 << 20,
-        accumulator_bytes: 64 << 10,
-        dram_bytes_per_cycle: 32,
-        transfer_cycles: 64,
-        command_cycles: 16,
-    };
-
-    fn matmul(m: u64, n: u64, k: u64, weight_bits: u64, per_cycle: u64) -> Problem {
-        Problem {
-            axes: vec![Axis::new("m", m, 1), Axis::new("n", n, 16), Axis::new("k", k, 16)],
-            operands: vec![
-                Operand::new(Flow::Load, &[0, 2], 16),
-                Operand::new(Flow::Load, &[1, 2], weight_bits),
-                Operand::new(Flow::Accumulate, &[0, 1], 32),
-                Operand::new(Flow::Store, &[0, 1], 16),
-            ],
-            work: vec![Work { axes: vec![0, 1, 2], factor: 1, per_cycle }],
-            orders: vec![vec![0, 1, 2], vec![1, 0, 2]],
-            fixed_sram_bytes: 0,
-        }
-    }
-
-    #[test]
-    fn decode_moves_every_weight_once() {
-        let problem = matmul(1, 8192, 2048, 4, 4096);
-        for sram_bytes in [256 << 10, 512 << 10, 1 << 20, 4 << 20] {
-            let plan = search(&problem, Limits { sram_bytes, ..LIMITS }).unwrap();
-            assert_eq!(plan.dram_bytes, 2048 * 2 + 8192 * 2048 / 2 + 8192 * 2);
-            assert!(plan.sram_bytes <= sram_bytes);
-        }
-    }
-
-    #[test]
-    fn more_sram_is_never_worse() {
-        let problem = matmul(512, 2048, 2048, 8, 2048);
-        let mut last = u64::MAX;
-        for sram_bytes in [128 << 10, 256 << 10, 512 << 10, 1 << 20, 4 << 20] {
-            let plan = search(&problem, Limits { sram_bytes, ..LIMITS }).unwrap();
-            assert!(plan.cycles <= last, "{sram_bytes}: {} > {last}", plan.cycles);
-            last = plan.cycles;
-        }
-        // At 4 MiB the matrix engine is busy nearly all the time.
-        assert!(last < 512 * 2048 * 2048 / 2048 * 108 / 100, "{last}");
-    }
-
-    #[test]
-    fn the_best_of_the_grid_is_found() {
-        // The same grid, walked by hand in another order, knows no better plan.
-        let problem = matmul(96, 640, 384, 16, 1024);
-        let limits = Limits { sram_bytes: 96 << 10, ..LIMITS };
-        let found = search(&problem, limits).unwrap();
-        for k in candidates(problem.axes[2]) {
-            for n in candidates(problem.axes[1]) {
-                for m in candidates(problem.axes[0]) {
-                    let bytes = sram_bytes(&problem, &[m, n, k]);
-                    for order in problem.orders.iter().filter(|_| bytes <= limits.sram_bytes) {
-                        let plan = score(&problem, limits, &[m, n, k], order, bytes);
-                        assert!(Key::of(&found) <= Key::of(&plan));
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn windows_reload_their_halo() {
-        let operand = Operand {
-            flow: Flow::Load,
-            spans: vec![Span { axis: 0, stride: 2, reach: 3 }],
-            fixed: 8,
-            bits: 32,
-            burst: None,
-        };
-        let problem = Problem {
-            axes: vec![Axis::new("row", 10, 1)],
-            operands: vec![operand],
-            work: vec![],
-            orders: vec![vec![0]],
-            fixed_sram_bytes: 0,
-        };
-        assert_eq!(whole_bytes(&problem, &problem.operands[0], &[10]), 21 * 32);
-        // Tiles of 4, 4 and 2 rows read 9, 9 and 5 rows.
-        assert_eq!(whole_bytes(&problem, &problem.operands[0], &[4]), 23 * 32);
-    }
-
-    #[test]
-    fn what_cannot_fit_says_how_much_is_missing() {
-        let problem = Problem { fixed_sram_bytes: 5000, ..matmul(4, 64, 64, 8, 64) };
-        let error = search(&problem, Limits { sram_bytes: 4096, ..LIMITS }).unwrap_err();
-        assert_eq!(error.available_bytes, 4096);
-        assert!(error.needed_bytes > 5000);
-        assert!(search(&problem, Limits { sram_bytes: error.needed_bytes, ..LIMITS }).is_ok());
-    }
-
-    #[test]
-    fn candidates_end_at_the_granule() {
-        assert_eq!(candidates(Axis::new("n", 1, 16)), [1]);
-        assert_eq!(candidates(Axis::new("n", 48, 16)), [48, 32, 16]);
-        assert!(candidates(Axis::new("n", 131_072, 16)).len() < 64);
-    }
-}
+mod tests;

@@ -98,6 +98,7 @@ impl Convolution {
             order: plan.order.clone(),
             loads,
             results,
+            result_axes: Vec::new(),
             is_pipelined: true,
         };
         let is_looped = nest.is_looped(context, IN)?;
