@@ -169,7 +169,11 @@ impl Models {
         let options = CompileOptions {
             target: "npu-gen3".into(),
             sram_bytes: Some(sram_bytes),
-            plan: PlanOptions { chunk_lengths: tokens.to_vec(), context_window: Some(WINDOW) },
+            plan: PlanOptions {
+                chunk_lengths: tokens.to_vec(),
+                context_window: Some(WINDOW),
+                ..Default::default()
+            },
             quantize: Some(QuantizeOptions { preset: "w4a8_g128".into(), ..Default::default() }),
             ..CompileOptions::default()
         };
