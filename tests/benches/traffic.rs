@@ -51,7 +51,7 @@ fn row(kib: u64, m: u64, layer: &Layer) {
     );
 }
 
-/// What each op of a model with two layers moves, and how long commands of it stand still.
+/// What each op of a model with two layers moves, and how long engines work on it.
 fn rows(models: &Models, session: &Session, kib: u64) {
     let compiled = models.compile(session, 2, &TOKENS, kib << 10);
     for (report, timing) in compiled.programs.iter().zip(timings(&compiled)) {
@@ -61,13 +61,13 @@ fn rows(models: &Models, session: &Session, kib: u64) {
         for (at, cost) in timing.commands.iter().enumerate() {
             let entry = by_op.entry(program.location(at).unwrap_or_default()).or_insert((at, 0, 0));
             entry.1 += cost.dram_bytes;
-            entry.2 += cost.stall_cycles;
+            entry.2 += cost.busy_cycles;
         }
         let mut rows: Vec<_> = by_op.into_iter().collect();
         rows.sort_by_key(|row| row.1.0);
-        for (name, (_, bytes, stall)) in rows {
+        for (name, (_, bytes, busy)) in rows {
             let name: String = name.chars().take(90).collect();
-            println!("   {bytes:>12} bytes  {stall:>10} cycles stalled  {name}");
+            println!("   {bytes:>12} bytes  {busy:>10} cycles busy  {name}");
         }
     }
 }
