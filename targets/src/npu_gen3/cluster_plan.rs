@@ -95,10 +95,16 @@ impl Cluster {
             let is_byte = |element: Element| element.is_integer() && element.bits() <= 8;
             product.scale.is_some() && is_byte(product.x.element)
         };
+        // Parameters of blocks that lie side by side, several to a byte, are cut at whole bytes.
+        let per_byte = |view: &View| match view.strides.first() {
+            Some(1) => (8 / view.element.bits() as u64).max(1),
+            _ => 1,
+        };
+        let parameters = self.products.iter().flat_map(|product| [&product.scale, &product.zero_point]);
         match unit {
             1 if self.products.iter().any(scales_pieces) => DEPTH as u64,
             1 => 16,
-            _ => 1,
+            _ => parameters.flatten().map(per_byte).max().unwrap_or(1),
         }
     }
 
