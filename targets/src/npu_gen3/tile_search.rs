@@ -1,7 +1,7 @@
 //! Tile sizes and loop order of one loop nest: an exact search over a thinned grid under the SRAM limit.
 //!
 //! A nest is axes (its loops), operands (what a tile of it loads, stores or holds in SRAM) and work (what a tile costs on the
-//! compute engines). The search minimises modelled cycles and [`TRANSFER_WEIGHT`] times those that DRAM is busy: where computing hides the
+//! compute engines). The search minimises modelled cycles and `TRANSFER_WEIGHT` times those that DRAM is busy: where computing hides the
 //! transfers their bytes still cost most of the energy. Then DRAM bytes, SRAM bytes and the tile sizes themselves decide, so that one input has
 //! one answer. What cannot be better than the best so far is passed over. Integers only. It must not know the IR, ops or the ISA.
 //!
