@@ -382,6 +382,16 @@ fn weights_of_one_name_read_back_wherever_they_are() {
     assert_fixpoint(&module, &WITH_LOCATIONS);
 }
 
+#[test]
+fn weights_without_a_name_and_with_an_underscore_are_told_apart() {
+    use tilewright_ir::print::{resource_key, split_resource_key};
+    for name in ["", "_", "__", "_$", "$", "_5F"] {
+        let ty = TensorType::new(Element::I8, [Dim::Known(1)]);
+        let key = resource_key(&Resource::new(name, ty, vec![1].into()), true);
+        assert_eq!(split_resource_key(&key).0, name, "{key}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 

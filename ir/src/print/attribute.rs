@@ -196,8 +196,8 @@ pub fn resource_key(resource: &Resource, with_hash: bool) -> String {
             push(&mut key, format_args!("${byte:02X}"));
         }
     }
-    // `_` before an escape at the start would read as the room made above.
-    if key.starts_with("_$") && resource.name.starts_with('_') {
+    // `_` before an escape at the start would read as the room made above, and alone as no name at all.
+    if (key.starts_with("_$") || key == "_") && resource.name.starts_with('_') {
         key.replace_range(0..1, "_$5F");
     }
     if key.is_empty() {
