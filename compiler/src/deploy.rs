@@ -50,7 +50,7 @@ pub struct Deployed {
     pub targets: Vec<TargetReport>,
     /// Size of the file of weights.
     pub weights_bytes: u64,
-    /// Whether all files are signed.
+    /// Whether artifacts and index are signed.
     pub is_signed: bool,
     /// Warnings, each told once.
     pub warnings: Diagnostics,
@@ -64,7 +64,7 @@ pub struct Request<'a> {
     pub source: &'a Source,
     /// The folder that is made.
     pub folder: &'a Path,
-    /// Signs all files.
+    /// Signs artifacts and index.
     pub key: Option<&'a SigningKey>,
     /// Threads that compile.
     pub threads: Option<usize>,
@@ -90,10 +90,8 @@ impl Session {
             _ => Path::new("."),
         };
         crate::output::make_folder(parent).map_err(one)?;
-        let staging = tempfile::Builder::new()
-            .prefix(".deploy-")
-            .tempdir_in(parent)
-            .map_err(|error| one(io_fault("make a folder in", parent, &error)))?;
+        let staging =
+            staging_folder(parent).map_err(|error| one(io_fault("make a folder in", parent, &error)))?;
         let deployed = self.stage(request, staging.path())?;
         put_in_place(staging, request.folder).map_err(one)?;
         Ok(deployed)
@@ -137,12 +135,11 @@ impl Session {
         let index = folder.join(INDEX_FILE);
         write_index(&index, &deployment).map_err(|error| vec![artifact_fault(&index, &error)])?;
         if let Some(key) = request.key {
+            // The weights are vouched for by the hashes in what is signed.
             let names = deployment.targets.iter().map(|target| target.artifact.as_str());
-            let signed = names.chain([INDEX_FILE, WEIGHTS_FILE]).map(|name| folder.join(name));
-            signed
-                .filter(|file| file.exists())
-                .try_for_each(|file| key.sign(&file).map(|_| ()))
-                .map_err(|one| vec![one])?;
+            for name in names.chain([INDEX_FILE]) {
+                key.sign(&folder.join(name)).map_err(|problem| vec![problem])?;
+            }
         }
         Ok(Deployed { deployment, targets, weights_bytes, is_signed: request.key.is_some(), warnings })
     }
@@ -274,15 +271,17 @@ fn put_in_place(staging: tempfile::TempDir, folder: &Path) -> Result<(), Diagnos
     if has_old {
         let _ = std::fs::remove_dir_all(&old);
     }
-    open_to_all(folder).map_err(failed)
+    Ok(())
 }
 
-/// A temporary folder is its owner's alone; a deployment is read by whom the folder's umask lets.
-fn open_to_all(folder: &Path) -> std::io::Result<()> {
+/// A folder that becomes the deployment's: readable by whom the umask lets, where a temporary one is its owner's alone.
+fn staging_folder(parent: &Path) -> std::io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".deploy-");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+        builder.permissions(std::fs::Permissions::from_mode(0o777));
     }
-    Ok(())
+    builder.tempdir_in(parent)
 }

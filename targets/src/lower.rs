@@ -82,16 +82,63 @@ pub fn compile_function(
     options: &Options,
     constants: &mut ConstantPool,
 ) -> Result<Compiled, Diagnostics> {
+    let wanted = Wanted { module, function, target, machine, options };
     let tried = match options.objective {
-        Objective::Performance => objective::fastest(module, function, target, machine, options)?,
-        Objective::Size => objective::smallest(module, function, target, machine, options)?,
+        Objective::Performance => objective::fastest(wanted)?,
+        Objective::Size => objective::smallest(wanted)?,
     };
-    let main = tried.placed.function(function).ok_or_else(|| no_function(function))?;
+    let main = wanted.in_module(&tried.placed)?;
     check_memory_plan(&tried.placed, main, &capacities(machine)).map_err(|problem| vec![problem])?;
-    let program = tried.emit(function, options, constants)?;
+    let program = wanted.emit(&tried, constants)?;
     let Tried { tile, placed, memory, placement } = tried;
     Ok(Compiled { tile, placed, memory, program, placement })
 }
+
+/// A function, and what it is compiled for and how.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    module: &'a Module,
+    function: &'a str,
+    target: &'static Target,
+    machine: &'a Machine,
+    options: &'a Options,
+}
+
+impl Wanted<'_> {
+    /// Lowers and places it; plans of kernels use at most `limit` bytes of SRAM, or as much as the memory plan finds room for.
+    fn tried(self, limit: Option<u64>) -> Result<Tried, Diagnostics> {
+        // Plans that leave hardly any SRAM free come first: mostly their buffers pack.
+        let tight = TIGHT_DIVISORS.iter().filter(|_| limit.is_none()).find_map(|divisor| {
+            let limit = self.machine.sram_bytes - self.machine.sram_bytes / divisor;
+            self.tried_with(Some(limit), place_quickly).ok()
+        });
+        tight.map_or_else(|| self.tried_with(limit, place), Ok)
+    }
+
+    fn tried_with(self, limit: Option<u64>, place: Place) -> Result<Tried, Diagnostics> {
+        let (tile, placement) = self.lowered(limit)?;
+        let mut placed = tile.clone();
+        let main = self.in_module(&placed)?;
+        let memory = place(&mut placed, main, &capacities(self.machine)).map_err(|problem| vec![problem])?;
+        Ok(Tried { tile, placed, memory, placement })
+    }
+
+    fn emit(self, tried: &Tried, constants: &mut ConstantPool) -> Result<Program, Diagnostics> {
+        let main = self.in_module(&tried.placed)?;
+        let (name, length) = (&self.options.name, self.options.chunk_length);
+        crate::emit::emit(&tried.placed, main, name, length, &tried.memory.bytes, constants)
+            .map_err(|problem| vec![problem])
+    }
+
+    /// The function in this module or in one that was made from it.
+    fn in_module(self, module: &Module) -> Result<OpId, Diagnostics> {
+        let what = || format!("there is no function @{}", self.function);
+        module.function(self.function).ok_or_else(|| vec![Diagnostic::error(Default::default(), what())])
+    }
+}
+
+/// How memory is planned.
+type Place = fn(&mut Module, OpId, &Capacities) -> Result<Placed, Diagnostic>;
 
 /// A function lowered and placed.
 struct Tried {
@@ -102,54 +149,6 @@ struct Tried {
 }
 
 impl Tried {
-    /// Lowers and places a function; plans of kernels use at most `limit` bytes of SRAM, or as much as the memory plan finds room for.
-    fn under(
-        module: &Module,
-        function: &str,
-        target: &'static Target,
-        machine: &Machine,
-        options: &Options,
-        limit: Option<u64>,
-    ) -> Result<Tried, Diagnostics> {
-        // Plans that leave hardly any SRAM free come first: mostly their buffers pack.
-        let tight = TIGHT_DIVISORS.iter().filter(|_| limit.is_none()).find_map(|divisor| {
-            let limit = Some(machine.sram_bytes - machine.sram_bytes / divisor);
-            Tried::with(module, function, target, machine, options, limit, place_quickly).ok()
-        });
-        match tight {
-            Some(tried) => Ok(tried),
-            None => Tried::with(module, function, target, machine, options, limit, place),
-        }
-    }
-
-    fn with(
-        module: &Module,
-        function: &str,
-        target: &'static Target,
-        machine: &Machine,
-        options: &Options,
-        limit: Option<u64>,
-        place: fn(&mut Module, OpId, &Capacities) -> Result<Placed, Diagnostic>,
-    ) -> Result<Tried, Diagnostics> {
-        let (tile, placement) = lower_within(module, function, target, machine, options, limit)?;
-        let mut placed = tile.clone();
-        let main = placed.function(function).ok_or_else(|| no_function(function))?;
-        let memory = place(&mut placed, main, &capacities(machine)).map_err(|problem| vec![problem])?;
-        Ok(Tried { tile, placed, memory, placement })
-    }
-
-    fn emit(
-        &self,
-        function: &str,
-        options: &Options,
-        constants: &mut ConstantPool,
-    ) -> Result<Program, Diagnostics> {
-        let main = self.placed.function(function).ok_or_else(|| no_function(function))?;
-        let (name, length) = (&options.name, options.chunk_length);
-        crate::emit::emit(&self.placed, main, name, length, &self.memory.bytes, constants)
-            .map_err(|problem| vec![problem])
-    }
-
     fn on_host(&self) -> usize {
         self.placement.rows.iter().filter(|row| row.target == "host").count()
     }
@@ -166,10 +165,6 @@ fn capacities(machine: &Machine) -> Capacities {
     Capacities { sram_bytes: Some(machine.sram_bytes), accumulator_bytes: Some(machine.accumulator_bytes) }
 }
 
-fn no_function(name: &str) -> Diagnostics {
-    vec![Diagnostic::error(Default::default(), format!("there is no function @{name}"))]
-}
-
 /// Lowers one function to tile IR, and says what runs where.
 ///
 /// # Errors
@@ -181,55 +176,52 @@ pub fn lower_function(
     machine: &Machine,
     options: &Options,
 ) -> Result<(Module, Placement), Diagnostics> {
-    lower_within(module, function, target, machine, options, None)
+    Wanted { module, function, target, machine, options }.lowered(None)
 }
 
-fn lower_within(
-    module: &Module,
-    function: &str,
-    target: &'static Target,
-    machine: &Machine,
-    options: &Options,
-    sram_limit_bytes: Option<u64>,
-) -> Result<(Module, Placement), Diagnostics> {
-    let source = module.function(function).ok_or_else(|| no_function(function))?;
-    let mut tile = Module::new();
-    let (body, attributes) = (tile.body(), interface::tile_function_attributes(function));
-    let main = tile.create_op(&builtin::FUNCTION, &[], attributes, &[], module.op(source).location.clone());
-    let region = tile.add_region(main);
-    let block = tile.add_block(region, &[]);
-    tile.append(body, main);
-    let one = |diagnostic| vec![diagnostic];
-    let ranges = interface::symbol_ranges(module, source, options).map_err(one)?;
-    let mut context = LoweringContext::new(module, tile, block, ranges);
-    context.machine = machine.clone();
-    context.copy_engine = target.copy_engine;
-    context.sram_limit_bytes = sram_limit_bytes;
-    context.is_cascading = !options.without_cascades;
-    context.folded = constant_fold::foldable(module, source);
-    context.target = Some(target);
-    context.compressed =
-        compressed::compressed(module, source, &context.folded, &|op| context.is_on_target(op));
-    context.folded.retain(|value| !context.compressed.contains_key(value));
-    let ends = interface::declare(&mut context, source, options)
-        .map_err(|what| one(Diagnostic::error(module.op(source).location.clone(), what)))?;
-    context.lower_block(module.entry(source, 0));
-    if context.problems.is_empty() {
-        let finished = interface::finish(&mut context, source, &ends);
-        if let Err(what) = finished {
-            context.problems.push(Diagnostic::unsupported(module.op(source).location.clone(), what));
+impl Wanted<'_> {
+    fn lowered(self, sram_limit_bytes: Option<u64>) -> Result<(Module, Placement), Diagnostics> {
+        let Wanted { module, function, target, machine, options } = self;
+        let source = self.in_module(module)?;
+        let mut tile = Module::new();
+        let (body, attributes) = (tile.body(), interface::tile_function_attributes(function));
+        let main =
+            tile.create_op(&builtin::FUNCTION, &[], attributes, &[], module.op(source).location.clone());
+        let region = tile.add_region(main);
+        let block = tile.add_block(region, &[]);
+        tile.append(body, main);
+        let one = |diagnostic| vec![diagnostic];
+        let ranges = interface::symbol_ranges(module, source, options).map_err(one)?;
+        let mut context = LoweringContext::new(module, tile, block, ranges);
+        context.machine = machine.clone();
+        context.copy_engine = target.copy_engine;
+        context.sram_limit_bytes = sram_limit_bytes;
+        context.is_cascading = !options.without_cascades;
+        context.folded = constant_fold::foldable(module, source);
+        context.target = Some(target);
+        context.compressed =
+            compressed::compressed(module, source, &context.folded, &|op| context.is_on_target(op));
+        context.folded.retain(|value| !context.compressed.contains_key(value));
+        let ends = interface::declare(&mut context, source, options)
+            .map_err(|what| one(Diagnostic::error(module.op(source).location.clone(), what)))?;
+        context.lower_block(module.entry(source, 0));
+        if context.problems.is_empty() {
+            let finished = interface::finish(&mut context, source, &ends);
+            if let Err(what) = finished {
+                context.problems.push(Diagnostic::unsupported(module.op(source).location.clone(), what));
+            }
         }
+        if !context.problems.is_empty() {
+            return Err(context.problems);
+        }
+        let mut placement = std::mem::take(&mut context.placement);
+        cost::estimate(&context.tile, main, &context.spans, &mut placement);
+        let mut tile = context.tile;
+        remove_idle_waits(&mut tile, main);
+        let end = tile.create_op(&builtin::RETURN, &[], Default::default(), &[], Default::default());
+        tile.append(block, end);
+        Ok((tile, placement))
     }
-    if !context.problems.is_empty() {
-        return Err(context.problems);
-    }
-    let mut placement = std::mem::take(&mut context.placement);
-    cost::estimate(&context.tile, main, &context.spans, &mut placement);
-    let mut tile = context.tile;
-    remove_idle_waits(&mut tile, main);
-    let end = tile.create_op(&builtin::RETURN, &[], Default::default(), &[], Default::default());
-    tile.append(block, end);
-    Ok((tile, placement))
 }
 
 impl LoweringContext<'_> {

@@ -9,6 +9,7 @@ use crate::model::Source;
 use crate::session::Session;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_runtime::artifact::trust::hex;
 
 /// Arguments.
@@ -33,7 +34,7 @@ pub(crate) struct Arguments {
     /// The model: an .onnx file or a folder with one; goes before the manifest's own `model`
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Sign all files with this private key (PKCS #8 PEM, ed25519)
+    /// Sign artifacts and index with this private key (PKCS #8 PEM, ed25519)
     #[arg(long, value_name = "KEY.pem")]
     signing_key: Option<PathBuf>,
     /// Read the manifest and say what is wrong with it, and compile nothing
@@ -87,8 +88,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     };
     let deployed = session.deploy(&request);
     bar.finish_and_clear();
-    let deployed = deployed.map_err(|problems| shown(path, problems))?;
-    show_warnings(path, &deployed);
+    let deployed = deployed.map_err(|problems| {
+        show(path, &problems);
+        Failure::Shown(problems)
+    })?;
+    show(path, &deployed.warnings);
     if arguments.json {
         say!("{:#}", report_json(&deployed, &folder))
     } else {
@@ -97,16 +101,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
     Ok(())
 }
 
-/// Problems with their lines of the manifest.
-fn shown(path: &Path, problems: tilewright_ir::diagnostic::Diagnostics) -> Failure {
+/// Shows problems with their lines of the manifest.
+fn show(path: &Path, problems: &[Diagnostic]) {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    crate::render::print_all(&problems, &[(&path.display().to_string(), &text)]);
-    Failure::Shown(problems)
-}
-
-fn show_warnings(path: &Path, deployed: &Deployed) {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    crate::render::print_all(&deployed.warnings, &[(&path.display().to_string(), &text)]);
+    crate::render::print_all(problems, &[(&path.display().to_string(), &text)]);
 }
 
 /// The model: what the command line says, what the manifest says, or what lies beside the manifest.

@@ -47,12 +47,13 @@ impl LoadArguments {
     /// Finds out what a path is. Of a deployment it chooses the artifact, and says on standard error which and why.
     pub(crate) fn source(&self, path: &Path) -> Result<(Source, Opening), Failure> {
         let mut opening = self.opening()?;
-        let Source::Deployment(folder) = Source::open(path)? else {
-            if let Some(name) = &self.assume_hardware {
+        let folder = match (Source::open(path)?, &self.assume_hardware) {
+            (Source::Deployment(folder), _) => folder,
+            (source, None) => return Ok((source, opening)),
+            (_, Some(name)) => {
                 let what = format!("--assume-hardware {name}: '{}' is no deployment", path.display());
                 return Err(Failure::user(what, "give the folder that `tilewright deploy` made"));
             }
-            return Ok((Source::open(path)?, opening));
         };
         let system = System { root: None, assumed: self.assume_hardware.clone() };
         let chosen = crate::loaded::choose(&folder, &opening, &system)?;

@@ -45,7 +45,7 @@ pub fn estimate(
             Command::Else {} | Command::IfEnd {} | Command::End {} => {}
             _ => model.command(at, command, &operands(program, command, registers)?),
         }
-        model.advance(at);
+        model.advance(at, model.now);
         Ok(())
     })?;
     model.stall(last, Stall::Drain, model.frontier);
@@ -115,13 +115,6 @@ impl Model<'_> {
         self.now = until;
     }
 
-    /// Charges a command for what it put off.
-    fn advance(&mut self, at: usize) {
-        let reached = self.frontier.max(self.now);
-        self.timing.commands[at].elapsed_cycles += reached - self.frontier;
-        self.frontier = reached;
-    }
-
     fn wait(&mut self, at: usize, token: u16) {
         self.timing.commands[at].executions += 1;
         if let Some(Flight(parts)) = self.tokens.remove(&token) {
@@ -167,14 +160,15 @@ impl Model<'_> {
                 ]),
             );
         }
-        self.frontier_to(at, slot.end);
+        self.advance(at, slot.end);
         if engine == Engine::Host {
             self.stall(at, Stall::Operand, slot.start);
             self.stall(at, Stall::Host, slot.end); // the host is the sequencer
         }
     }
 
-    fn frontier_to(&mut self, at: usize, end: u64) {
+    /// Charges a command for what it put off, when all that was issued ends at `end` at the earliest.
+    fn advance(&mut self, at: usize, end: u64) {
         let reached = self.frontier.max(end);
         self.timing.commands[at].elapsed_cycles += reached - self.frontier;
         self.frontier = reached;

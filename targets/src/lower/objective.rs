@@ -10,15 +10,13 @@
 //! 103808 bytes at 917504, 41216 at 32768, too tight at 16384, 36992 at 23170, ..   =>   36992
 //! ```
 
-use super::{Options, Tried};
+use super::{Options, Tried, Wanted};
 use crate::emit::constants::ConstantPool;
 use crate::figures;
-use crate::target::Target;
 use tilewright_ir::attribute::Attribute;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::dialects::core;
-use tilewright_ir::module::Module;
-use tilewright_passes::machine::Machine;
+use tilewright_ir::module::OpId;
 use tilewright_runtime::timing::{Request, estimate};
 
 /// What a compilation is for.
@@ -43,36 +41,27 @@ const STEPS_MAX: u64 = 1 << 22;
 ///
 /// # Errors
 /// When it cannot be lowered.
-pub(super) fn fastest(
-    module: &Module,
-    function: &str,
-    target: &'static Target,
-    machine: &Machine,
-    options: &Options,
-) -> Result<Tried, Diagnostics> {
-    let together = Tried::under(module, function, target, machine, options, None)?;
-    if options.without_cascades || !has_chain(module, function) {
+pub(super) fn fastest(wanted: Wanted) -> Result<Tried, Diagnostics> {
+    let together = wanted.tried(None)?;
+    if wanted.options.without_cascades || !has_chain(wanted) {
         return Ok(together);
     }
-    let options = Options { without_cascades: true, ..options.clone() };
-    let Ok(apart) = Tried::under(module, function, target, machine, &options, None) else {
-        return Ok(together);
-    };
+    let options = Options { without_cascades: true, ..wanted.options.clone() };
+    let Ok(apart) = (Wanted { options: &options, ..wanted }).tried(None) else { return Ok(together) };
     let cost = |tried: &Tried| {
-        let constants = &mut ConstantPool::new();
-        let program = tried.emit(function, &options, constants).ok()?;
+        let program = wanted.emit(tried, &mut ConstantPool::new()).ok()?;
         let request = Request { steps_max: STEPS_MAX, ..Request::default() };
-        let timing = estimate(&program, &figures::of(machine), &request).ok()?;
+        let timing = estimate(&program, &figures::of(wanted.machine), &request).ok()?;
         Some((tried.on_host(), timing.cycles, tried.bytes("sram")))
     };
     let is_slower = cost(&together).zip(cost(&apart)).is_some_and(|(together, apart)| apart < together);
     Ok(if is_slower { apart } else { together })
 }
 
-fn has_chain(module: &Module, function: &str) -> bool {
-    let Some(function) = module.function(function) else { return false };
-    let kind =
-        |op: &tilewright_ir::module::OpId| module.op(*op).attributes.get("kind").and_then(Attribute::as_str);
+fn has_chain(wanted: Wanted) -> bool {
+    let module = wanted.module;
+    let Some(function) = module.function(wanted.function) else { return false };
+    let kind = |op: &OpId| module.op(*op).attributes.get("kind").and_then(Attribute::as_str);
     let ops = &module.block(module.entry(function, 0)).ops;
     ops.iter().any(|op| module.op(*op).def == &core::KERNEL && kind(op) == Some("chain"))
 }
@@ -81,21 +70,15 @@ fn has_chain(module: &Module, function: &str) -> bool {
 ///
 /// # Errors
 /// When it cannot be lowered without a limit.
-pub(super) fn smallest(
-    module: &Module,
-    function: &str,
-    target: &'static Target,
-    machine: &Machine,
-    options: &Options,
-) -> Result<Tried, Diagnostics> {
-    let mut best = Tried::under(module, function, target, machine, options, None)?;
+pub(super) fn smallest(wanted: Wanted) -> Result<Tried, Diagnostics> {
+    let mut best = wanted.tried(None)?;
     let (on_host, dram_bytes) = (best.on_host(), best.bytes("dram"));
     let mut fits = best.bytes("sram");
     let mut tight = fits / RANGE;
     for _ in 0..TRIES {
         // The middle in ratio: no float, no rounding that differs between machines.
         let limit = (u128::from(fits) * u128::from(tight.max(1))).isqrt() as u64;
-        let tried = Tried::under(module, function, target, machine, options, Some(limit));
+        let tried = wanted.tried(Some(limit));
         match tried.ok().filter(|tried| tried.on_host() <= on_host && tried.bytes("dram") <= dram_bytes) {
             Some(tried) => {
                 fits = limit;
