@@ -46,13 +46,15 @@ pub struct Opening {
     pub trusted: Vec<TrustedKey>,
     /// The artifact must have this [`Artifact::identity`].
     pub identity: Option<[u8; 32]>,
+    /// Threads that kernels use; 0 for as many as the process may use cores.
+    pub threads: usize,
 }
 
 impl Default for Opening {
     fn default() -> Opening {
         let load = LoadOptions::default();
-        let (weights, trusted, identity) = Default::default();
-        Opening { load, verify: Verify::ExceptConstants, weights, prewarm: false, trusted, identity }
+        let (weights, trusted, identity, threads) = Default::default();
+        Opening { load, verify: Verify::ExceptConstants, weights, prewarm: false, trusted, identity, threads }
     }
 }
 
@@ -199,7 +201,8 @@ impl Loaded {
     /// Says what is wrong with the file, or with its weights.
     pub fn open_with(path: &Path, opening: &Opening) -> Result<Loaded, Diagnostics> {
         let artifact = Arc::new(open_artifact(path, opening).map_err(|problem| vec![problem])?);
-        let session = Session::new(artifact.clone(), Options::default()).map_err(|error| fault(&error))?;
+        let options = Options { threads: opening.threads, ..Options::default() };
+        let session = Session::new(artifact.clone(), options).map_err(|error| fault(&error))?;
         lock(&artifact).map_err(|problem| vec![problem])?;
         let mut loaded = Loaded { session, artifact: Some(artifact) };
         if opening.prewarm {

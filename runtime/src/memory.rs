@@ -8,8 +8,10 @@
 
 use crate::element::Element;
 use crate::kernels::Fault;
+use crate::kernels::pool::Pool;
 use crate::view::{RANK_MAX, Space, View};
 use std::ops::Range;
+use std::sync::Arc;
 use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
 
 /// Buffers begin at a multiple of this: a cache line.
@@ -233,14 +235,25 @@ fn packed_view(element: Element, dims: &[usize]) -> View {
     View::contiguous(Space::Dram, element, 0, dims.iter().map(|&dim| u32::try_from(dim).unwrap_or(u32::MAX)))
 }
 
-/// Room for kernels: rows in full precision, copies of overlapping sources. Grows to what the largest command needs (the
+/// What kernels work with: room for rows in full precision, and threads. The room grows to what the largest command needs (the
 /// session asks for that at load) and is reused from then on.
 #[derive(Default)]
 pub struct Workspace {
     lanes: AlignedBytes,
+    pool: Arc<Pool>,
 }
 
 impl Workspace {
+    /// No room yet, and these threads.
+    pub fn with_pool(pool: Arc<Pool>) -> Workspace {
+        Workspace { pool, ..Workspace::default() }
+    }
+
+    /// The threads.
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
+    }
+
     /// Makes room for so many bytes.
     pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Fault> {
         self.lanes.grow(bytes)

@@ -24,6 +24,7 @@ use crate::control::{DEPTH_MAX, jump_table};
 use crate::element::Element;
 use crate::extension::Extension;
 use crate::interpreter::{Interpreter, Pending, TransferMode};
+use crate::kernels::pool::Pool;
 use crate::kernels::{Fault, index};
 use crate::memory::{Destination, Memory, Source, Window, Workspace};
 use crate::stream::{Binding, Program, StateBinding};
@@ -41,6 +42,8 @@ pub struct Options {
     pub limits: Limits,
     /// Executes a target's own commands.
     pub extension: Option<Arc<dyn Extension>>,
+    /// Threads that kernels use; 0 for as many as the process may use cores. Results do not depend on it.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -50,6 +53,7 @@ impl Default for Options {
             work_max: u64::MAX,
             limits: Limits::default(),
             extension: None,
+            threads: 1,
         }
     }
 }
@@ -279,7 +283,8 @@ impl Session {
         for other in &programs[1..] {
             same_states(first, other)?;
         }
-        let mut workspace = Workspace::default();
+        let pool = if options.threads == 0 { Pool::of_machine() } else { Pool::new(options.threads) };
+        let mut workspace = Workspace::with_pool(Arc::new(pool));
         workspace.reserve(room).map_err(SessionError::Memory)?;
         let mut session = Session {
             memory: Memory::new(&space_bytes).map_err(SessionError::Memory)?,

@@ -74,6 +74,7 @@ impl LoadArguments {
             prewarm: self.prewarm,
             trusted: self.public_key.iter().map(|path| read_public(path)).collect::<Result<_, _>>()?,
             identity: None,
+            threads: 0,
         })
     }
 }

@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tilewright_ir::diagnostic::Diagnostics;
 use tilewright_ir::weight_format::FLOAT;
+use tilewright_runtime::kernels::cpu::{self, Features};
 
 /// An ahead-of-time model compiler for NPUs.
 #[derive(Parser)]
@@ -63,6 +64,9 @@ pub(crate) struct Cli {
     /// Add a target that a TOML file describes, and compile for it where no --target is given; may be given again
     #[arg(long, global = true, value_name = "FILE.toml")]
     machine: Vec<PathBuf>,
+    /// Run as a CPU with no more than these features would: names as `tilewright doctor` lists them, all, or none
+    #[arg(long, global = true, value_name = "NAME,...", env = "TILEWRIGHT_CPU_FEATURES", value_parser = Features::parse)]
+    cpu_features: Option<Features>,
 }
 
 #[derive(Subcommand)]
@@ -206,7 +210,7 @@ pub(crate) struct CompileArguments {
     /// Read more rewrite rules from a file; may be given again
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Vec<PathBuf>,
-    /// Threads that compile; the result does not depend on it
+    /// Threads that compile and run, as many as there are cores when left out; results do not depend on it
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
 }
@@ -235,6 +239,12 @@ impl Session {
             Err(error) => return end_of_parsing(&error),
         };
         start_log(cli.verbose);
+        if let Some(Err(what)) = cli.cpu_features.map(cpu::restrict) {
+            return end(Err(Failure::user(
+                what,
+                "give --cpu-features to a process that has run nothing yet",
+            )));
+        }
         if cli.machine.is_empty() {
             return end(self.run_verb(cli.verb));
         }

@@ -132,7 +132,8 @@ fn ordered(ports: &[Port], inputs: &BTreeMap<String, Given>) -> Result<Vec<Tenso
 /// Runs once and shows or writes the outputs.
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let inputs = read_inputs(&arguments.inputs)?;
-    let (source, opening) = arguments.how.source(&arguments.model)?;
+    let (source, mut opening) = arguments.how.source(&arguments.model)?;
+    opening.threads = arguments.what.threads.unwrap_or(0);
     let outputs: Vec<(String, Tensor, bool)> = match &source {
         Source::Artifact(path) => {
             let mut loaded = Loaded::open_with(path, &opening)?;

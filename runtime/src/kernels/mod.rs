@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod convert;
 pub mod convolution;
+pub mod cpu;
 pub mod elementwise;
 pub mod index;
 pub mod lanes;
@@ -15,6 +16,7 @@ mod matmul_compressed;
 mod matmul_panel;
 mod matmul_scaled;
 pub mod normalize;
+pub mod pool;
 pub mod reduce;
 pub mod scalar;
 pub mod small_float;

@@ -39,6 +39,7 @@ pub(super) fn prepare(
 ) -> Result<Ready, Failure> {
     let start = Instant::now();
     let (source, mut opening) = how.source(model)?;
+    opening.threads = what.threads.unwrap_or(0);
     let (path, folder) = match source {
         Source::Artifact(path) => (path, None),
         source => {
