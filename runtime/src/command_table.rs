@@ -179,6 +179,14 @@ macro_rules! for_each_command {
             /// With a scale, an integer (or nf4, f8) `b` stands for `(b - zero_point) * scale`, row `k` using row `k / block`
             /// of both (row 0 when block is 0). Products are summed in f32; those of `a` and a scaled `b` that both are integers of at
             /// most 8 bits exactly, in int32, over up to 256 rows of a block at a time, each sum then scaled and added in f32.
+            ///
+            /// `b` may be packed into panels, as `linalg.mmt4d` has it: of rank + 3, `[batch.., n1, k1, h, n0, r]`, whose element
+            /// `[j, i, p, c, q]` is row `(i * h + p) * r + q` and column `j * n0 + c`, with `n1 = ceil(n / n0)` and
+            /// `k1 = ceil(k / (h * r))`. Columns from n on are not computed and rows from k on do not count, whatever is stored there. Its
+            /// scale and zero point are `[batch.., n1, blocks, n0]`. Integers give what the unpacked product gives. With a float `a`, products
+            /// of a block (all of k without a scale) are summed by fused multiply-add in f32 over ascending k, and the sum times its
+            /// scale is added by fused multiply-add too; products of bf16 with bf16 or with integers of at most 8 bits may be summed in
+            /// pairs instead, in the machine's own order.
             0x20 Matrix matmul = Matmul {
                 /// who multiplies
                 engine: Engine,
@@ -186,11 +194,11 @@ macro_rules! for_each_command {
                 [write] destination: ViewId,
                 /// `[batch.., m, k]`
                 [read] a: ViewId,
-                /// `[batch.., k, n]`
+                /// `[batch.., k, n]`, or packed `[batch.., n1, k1, h, n0, r]`
                 [read] b: ViewId,
-                /// `[batch.., blocks, n]`
+                /// `[batch.., blocks, n]`, or packed `[batch.., n1, blocks, n0]`
                 [read] scale: Option<ViewId>,
-                /// `[batch.., blocks, n]`
+                /// as scale
                 [read] zero_point: Option<ViewId>,
                 /// `[16]`: b holds codes of 4 bits, which stand for these numbers
                 [read] codebook: Option<ViewId>,

@@ -43,9 +43,19 @@ pub(crate) struct Interpreter<'s> {
     pub(crate) extension: Option<&'s dyn Extension>,
     /// Commands plus elements that may still be worked on.
     pub(crate) work_left: u64,
-    /// Whether the command at hand multiplies its operands' extents, and how often it visits each element.
-    pub(crate) is_product: bool,
-    pub(crate) window_elements: u64,
+    /// How often the command at hand visits each element.
+    pub(crate) visits: Visits,
+}
+
+/// How often a command visits each element of its largest operand.
+#[derive(Clone, Copy)]
+pub(crate) enum Visits {
+    /// So many times.
+    Times(u64),
+    /// Each element of the destination takes a row of the first source: a matrix product.
+    Rows,
+    /// At most as often as its second largest operand has elements: other products.
+    Product,
 }
 
 type Borrowed<'m, const W: usize, const R: usize, const O: usize> =
@@ -106,14 +116,19 @@ impl Interpreter<'_> {
             *window = id.map(|id| self.window(id)).transpose()?;
         }
         for window in windows.iter().chain(&sources).flatten() {
-            let elements = window.dims().iter().fold(1u64, |all, &dim| all.saturating_mul(dim.max(1) as u64));
+            let elements = elements(window);
             second = second.max(work.min(elements));
             work = work.max(elements);
         }
-        // A product does at most what its two largest operands multiplied are; a pool visits its window for each element.
-        let factor = if self.is_product { second } else { 1 };
-        self.spend(work.saturating_mul(factor).saturating_mul(self.window_elements))?;
         let windows = windows.map(|window| window.expect("filled above"));
+        self.spend(match (self.visits, windows.first(), &sources[0]) {
+            (Visits::Times(times), ..) => work.saturating_mul(times),
+            (Visits::Rows, Some(destination), Some(a)) => {
+                let row = a.dims().last().map_or(1, |&dim| dim as u64);
+                work.max(elements(destination).saturating_mul(row))
+            }
+            _ => work.saturating_mul(second),
+        })?;
         let (destinations, mut sources) = self.memory.borrow(self.constants, windows, sources)?;
         let mut next = sources.iter_mut().map(Option::take);
         let reads = [(); R].map(|()| next.next().flatten().expect("filled above"));
@@ -125,12 +140,13 @@ impl Interpreter<'_> {
     fn step(&mut self, at: usize, command: &Command) -> Result<Option<usize>, Fault> {
         use Command as C;
         let jump = self.jumps.get(at).copied().unwrap_or(0) as usize;
-        self.is_product = matches!(command.kind(), Kind::Matrix | Kind::Fused);
-        self.window_elements = match command {
+        self.visits = match command {
             C::Pool { kernel, .. } => {
-                kernel.iter().fold(1, |product: u64, &dim| product.saturating_mul(u64::from(dim)))
+                Visits::Times(kernel.iter().fold(1, |all: u64, &dim| all.saturating_mul(u64::from(dim))))
             }
-            _ => 1,
+            C::Matmul { .. } | C::MatmulInteger { .. } => Visits::Rows,
+            _ if matches!(command.kind(), Kind::Matrix | Kind::Fused) => Visits::Product,
+            _ => Visits::Times(1),
         };
         match command {
             C::End {} => {
@@ -267,4 +283,8 @@ impl Interpreter<'_> {
         const { assert!(DESTINATIONS_MAX == 4) };
         with!(0 1 2 3 4)
     }
+}
+
+fn elements(window: &Window) -> u64 {
+    window.dims().iter().fold(1, |all, &dim| all.saturating_mul(dim.max(1) as u64))
 }

@@ -23,7 +23,7 @@ use crate::checker::{CheckError, Limits, check};
 use crate::control::{DEPTH_MAX, jump_table};
 use crate::element::Element;
 use crate::extension::Extension;
-use crate::interpreter::{Interpreter, Pending, TransferMode};
+use crate::interpreter::{Interpreter, Pending, TransferMode, Visits};
 use crate::kernels::pool::Pool;
 use crate::kernels::{Fault, index};
 use crate::memory::{Destination, Memory, Source, Window, Workspace};
@@ -461,8 +461,7 @@ impl Session {
             mode: self.options.transfer_mode,
             extension: self.options.extension.as_deref(),
             work_left: self.options.work_max,
-            is_product: false,
-            window_elements: 1,
+            visits: Visits::Times(1),
         };
         interpreter.run().map_err(|(command, fault)| {
             let failed = program.commands.get(command);

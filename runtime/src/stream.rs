@@ -26,7 +26,7 @@ use crate::view::{Expression, Space, View};
 use std::collections::BTreeMap;
 
 /// Version of the encoded program; a reader refuses others.
-pub const STREAM_VERSION: u16 = 3;
+pub const STREAM_VERSION: u16 = 4;
 const STREAM_MAGIC: [u8; 4] = *b"TWP1";
 
 /// What a register is for.

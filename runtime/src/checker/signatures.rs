@@ -6,6 +6,7 @@ use crate::commands::{
     BinaryFunction, Command, ExpressionId, KeyPart, PoolFunction, ReduceFunction, UnaryFunction, ViewId,
 };
 use crate::element::Element;
+use crate::kernels::packed::PACKED_DIMS;
 use crate::stream::Program;
 use crate::view::View;
 
@@ -77,6 +78,24 @@ fn compressed(b: &View, codebook: Option<&View>, indices: Option<&View>, destina
     })
 }
 
+/// Panels of a packed operand cover columns and k, where extents are plain numbers.
+fn panels(destination: &View, a: &View, b: &View) -> Result {
+    let fixed = |view: &View, from_end: usize| {
+        let extent = &view.dims[view.rank() - from_end];
+        extent.bound.is_none().then_some(extent.cap)
+    };
+    let [Some(columns), Some(rows), Some(groups)] = [2, 1, 3].map(|from_end| fixed(b, from_end)) else {
+        return Err("the extents of a panel must be numbers".to_owned());
+    };
+    require(columns >= 1 && rows >= 1 && groups >= 1, "a panel is empty")?;
+    let covers = |length: Option<u32>, of: u32, count: Option<u32>| match (length, count) {
+        (Some(length), Some(count)) => length.div_ceil(of) == count,
+        _ => true,
+    };
+    require(covers(fixed(destination, 1), columns, fixed(b, 5)), "panels do not cover the columns")?;
+    require(covers(fixed(a, 1), groups.saturating_mul(rows), fixed(b, 4)), "panels do not cover k")
+}
+
 /// Checks one command whose view ids are in range (others are accepted; they were found before).
 pub(super) fn check(program: &Program, command: &Command) -> Result {
     use Command as C;
@@ -131,14 +150,23 @@ pub(super) fn check(program: &Program, command: &Command) -> Result {
         C::Matmul { destination, a, b, scale, zero_point, codebook, indices, .. } => {
             let rank = v(destination).rank();
             compressed(v(b), maybe(codebook), maybe(indices), v(destination))?;
+            let is_packed = v(b).rank() == rank + PACKED_DIMS;
             require(
-                rank >= 2 && v(a).rank() == rank && v(b).rank() == rank,
-                "ranks must be equal and at least 2",
+                rank >= 2 && v(a).rank() == rank && (v(b).rank() == rank || is_packed),
+                "ranks must be equal and at least 2; a packed b has 3 dimensions more",
             )?;
+            require(!is_packed || indices.is_none(), "a packed b cannot be sparse")?;
             let quantised = scale.is_some() || zero_point.is_some();
             require(!quantised || v(destination).element.is_float(), "a scaled product must be float")?;
             for factor in [maybe(scale), maybe(zero_point)].into_iter().flatten() {
-                require(factor.rank() == rank, "scale and zero point must have b's rank")?;
+                let rank = rank + usize::from(is_packed);
+                require(
+                    factor.rank() == rank,
+                    "scale and zero point must have b's rank; 2 less when it is packed",
+                )?;
+            }
+            if is_packed {
+                panels(v(destination), v(a), v(b))?;
             }
             maybe(scale).map_or(Ok(()), |scale| float("scale", scale))
         }

@@ -5,7 +5,7 @@ use super::*;
 use crate::arbitrary::{ByteSource, arbitrary_command};
 use crate::commands::{BinaryFunction, ExpressionId, Opcode, UnaryFunction};
 use crate::element::Element;
-use crate::interpreter::{Interpreter, TransferMode};
+use crate::interpreter::{Interpreter, TransferMode, Visits};
 use crate::kernels::Fault;
 use crate::memory::{Memory, Workspace};
 use crate::random::Random;
@@ -201,8 +201,7 @@ fn run_unchecked(program: &Program, mode: TransferMode) -> Result<(), (usize, Fa
         mode,
         extension: None,
         work_left: 20_000,
-        is_product: false,
-        window_elements: 1,
+        visits: Visits::Times(1),
     }
     .run()
 }

@@ -9,7 +9,7 @@
 use super::lanes::{Lane, LaneKind, lane_kind, load, store};
 use super::matmul_panel::{Factors, Panel, TURNED, multiply, pack, pack_run};
 use super::walk::for_each_index;
-use super::{Fault, matmul_compressed, require, same};
+use super::{Fault, matmul_compressed, packed, require, same};
 use crate::element::Element;
 use crate::memory::{Destination, Source, Window, Workspace};
 use crate::view::RANK_MAX;
@@ -30,9 +30,9 @@ const ROWS_PER_PASS: usize = 128;
 pub struct Quantized<'m, 's> {
     /// The stored values.
     pub values: &'s Source<'m>,
-    /// Factor, [batch.., blocks, n].
+    /// Factor, [batch.., blocks, n]; [batch.., n1, blocks, n0] of packed values.
     pub scale: Option<&'s Source<'m>>,
-    /// Zero point, [batch.., blocks, n].
+    /// Zero point, of the same extents.
     pub zero: Option<&'s Source<'m>>,
     /// Rows per block; 0 for one block.
     pub block: usize,
@@ -53,7 +53,7 @@ impl<'m, 's> Quantized<'m, 's> {
     }
 }
 
-/// `destination [.., m, n] (+)= a [.., m, k] * b [.., k, n]`.
+/// `destination [.., m, n] (+)= a [.., m, k] * b [.., k, n]`; b may be packed into panels, see [`super::packed`].
 pub fn matmul(
     destination: &mut Destination<'_>,
     a: &Source<'_>,
@@ -61,6 +61,9 @@ pub fn matmul(
     accumulate: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
+    if b.values.rank() == destination.rank() + packed::PACKED_DIMS {
+        return packed::matmul(destination, a, &b, accumulate, workspace);
+    }
     if b.scale.is_some() && super::matmul_scaled::fits(destination.element(), a.element(), &b) {
         return super::matmul_scaled::scaled(destination, a, b, accumulate, workspace);
     }
@@ -147,7 +150,7 @@ pub(super) struct Place {
 }
 
 /// Calls `each` with the places of destination, a and b for every index of the leading dimensions.
-fn batches(
+pub(super) fn batches(
     window: &Window,
     a: &Quantized<'_, '_>,
     b: &Quantized<'_, '_>,

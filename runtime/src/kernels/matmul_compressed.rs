@@ -98,7 +98,7 @@ pub(super) fn load_values<L: Lane>(
     }
 }
 
-/// Loads stored values: through the codebook when there is one.
+/// Loads stored values.
 fn load_stored<L: Lane>(
     operand: &Quantized<'_, '_>,
     base: i64,
@@ -108,7 +108,12 @@ fn load_stored<L: Lane>(
 ) {
     let values = operand.values;
     let step = values.strides()[values.rank() - if down { 2 } else { 1 }];
-    load(values, offset(values, base, row, column), step, lanes);
+    load_codes(operand, offset(values, base, row, column), step, lanes);
+}
+
+/// Loads values `step` elements apart, codes through the codebook.
+pub(super) fn load_codes<L: Lane>(operand: &Quantized<'_, '_>, offset: i64, step: i64, lanes: &mut [L]) {
+    load(operand.values, offset, step, lanes);
     if let Some(codebook) = operand.codebook {
         let mut levels = [L::default(); CODES];
         load(codebook, 0, codebook.last_stride(), &mut levels);

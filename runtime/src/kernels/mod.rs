@@ -16,6 +16,7 @@ mod matmul_compressed;
 mod matmul_panel;
 mod matmul_scaled;
 pub mod normalize;
+pub mod packed;
 pub mod pool;
 pub mod reduce;
 pub mod scalar;

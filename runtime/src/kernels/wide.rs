@@ -1,7 +1,7 @@
 //! The same code for wider vectors, chosen when the program runs.
 //!
-//! [`widest!`] compiles a function's body twice: for the machine the crate is built for, and with AVX2. Only the width of
-//! registers differs: multiplications and additions are not fused and keep their order, so both give the same bits.
+//! [`widest!`] compiles a function's body for the machine the crate is built for, for AVX2 with FMA, and for AVX-512. Only the width of
+//! registers differs: additions keep their order, and what is not written as `mul_add` is not fused, so all give the same bits.
 
 /// `widest! { fn name[generic parameters][generic arguments](argument: type, ..) { body } }`
 macro_rules! widest {
@@ -17,13 +17,22 @@ macro_rules! widest {
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx2")]
+                #[target_feature(enable = "avx2,fma")]
                 fn wide<$($generics)*>($($argument: $type),*) {
                     body::<$($call)*>($($argument),*)
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    #[allow(unsafe_code, reason = "calling code for a detected CPU feature")]
-                    // SAFETY: the CPU has AVX2, as was just asked; the body itself is safe code.
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                fn widest<$($generics)*>($($argument: $type),*) {
+                    body::<$($call)*>($($argument),*)
+                }
+                if $crate::kernels::wide::has_avx512() {
+                    #[allow(unsafe_code, reason = "calling code for detected CPU features")]
+                    // SAFETY: the CPU has them, as was just asked; the body itself is safe code.
+                    return unsafe { widest::<$($call)*>($($argument),*) };
+                }
+                if $crate::kernels::wide::has_avx2() {
+                    #[allow(unsafe_code, reason = "calling code for detected CPU features")]
+                    // SAFETY: the CPU has them, as was just asked; the body itself is safe code.
                     return unsafe { wide::<$($call)*>($($argument),*) };
                 }
             }
@@ -32,3 +41,16 @@ macro_rules! widest {
     };
 }
 pub(crate) use widest;
+
+/// Whether vectors of 512 bits with all that comes with them are there.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma")
+}
+
+/// Whether vectors of 256 bits and fused multiply-add are there.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}

@@ -150,6 +150,32 @@ fn sparse_products_multiply_half_as_much() {
 }
 
 #[test]
+fn packed_products_multiply_as_much_as_plain_ones() {
+    let mut builder = ProgramBuilder::new("packed", 0);
+    let mut view = |element: Element, base: i64, dims: &[u32]| {
+        builder.view(View::contiguous(Space::Sram, element, base, dims.iter().copied()))
+    };
+    // 20 columns in 2 panels of 16, 12 rows in 2 steps of 8.
+    let (a, destination) = (view(Element::F32, 0, &[3, 12]), view(Element::F32, 512, &[3, 20]));
+    let (b, scale) = (view(Element::I4, 1024, &[2, 2, 2, 16, 4]), view(Element::F16, 2048, &[2, 1, 16]));
+    builder.push(Command::Matmul {
+        engine: Engine::Matrix,
+        destination,
+        a,
+        b,
+        scale: Some(scale),
+        zero_point: None,
+        codebook: None,
+        indices: None,
+        block: 0,
+        accumulate: false,
+    });
+    let timing = run(builder, &[]);
+    assert_eq!(timing.total.macs, 3 * 20 * 12);
+    assert_eq!(timing.total.sram_bytes, 3 * 12 * 4 + 3 * 20 * 4 + 2 * 2 * 2 * 16 * 4 / 2 + 2 * 16 * 2);
+}
+
+#[test]
 fn a_full_queue_stops_the_sequencer() {
     let mut builder = ProgramBuilder::new("queue", 0);
     let x = tile(&mut builder, Space::Sram, 0, 8);

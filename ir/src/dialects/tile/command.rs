@@ -93,7 +93,8 @@ commands! {
     /// `destination[.., i, ..] = start + i * step` along `axis`.
     IOTA "iota" (write destination) { needs axis: Int, may start: Dim, may step: Int };
     /// `destination[.., m, n] (+)= sum over k of a[.., m, k] * b[.., k, n]`; `b` may be quantised, with `scale` and `zero_point`
-    /// [.., blocks, n], each row for `block` rows of b (0: one row for all).
+    /// [.., blocks, n], each row for `block` rows of b (0: one row for all). A packed `b` [.., n1, k1, h, n0, r] holds row
+    /// `(i * h + p) * r + q` of column `j * n0 + c` at [j, i, p, c, q]; its factors are [.., n1, blocks, n0].
     MATMUL "matmul" (
         write destination, read a, read b, optional scale, optional zero_point, optional codebook, optional indices
     ) { may block: Int, may accumulate: Bool };
