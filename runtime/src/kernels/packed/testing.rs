@@ -13,7 +13,7 @@ pub(crate) struct Strided {
 }
 
 impl Strided {
-    /// Zeros, with room for `slack` bytes more than the window touches.
+    /// Zeros.
     pub(crate) fn zeros(element: Element, dims: &[usize], strides: &[usize]) -> Strided {
         let extents = dims.iter().map(|&dim| u32::try_from(dim).expect("small"));
         let mut view = View::contiguous(Space::Dram, element, 0, extents);
@@ -35,10 +35,6 @@ impl Strided {
     pub(crate) fn destination(&mut self) -> Destination<'_> {
         let window = self.window();
         Destination { bytes: &mut self.bytes[window.range()], window }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 
     /// Writes the element at an index.
