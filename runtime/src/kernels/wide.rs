@@ -3,6 +3,9 @@
 //! [`widest!`] compiles a function's body for the machine the crate is built for, for AVX2 with FMA, and for AVX-512. Only the width of
 //! registers differs: additions keep their order, and what is not written as `mul_add` is not fused, so all give the same bits.
 
+#[cfg(target_arch = "x86_64")]
+use super::cpu::{Feature, features};
+
 /// `widest! { fn name[generic parameters][generic arguments](argument: type, ..) { body } }`
 macro_rules! widest {
     (
@@ -42,15 +45,14 @@ macro_rules! widest {
 }
 pub(crate) use widest;
 
-/// Whether vectors of 512 bits with all that comes with them are there.
+/// Whether vectors of 512 bits with all that comes with them may be used.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx512() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("fma")
+    features().has(Feature::Avx512)
 }
 
-/// Whether vectors of 256 bits and fused multiply-add are there.
+/// Whether vectors of 256 bits and fused multiply-add may be used.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+    features().has(Feature::Avx2)
 }

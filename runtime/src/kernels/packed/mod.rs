@@ -4,15 +4,32 @@
 //! Integers give the bits of the unpacked product. Floats are summed by fused multiply-add over ascending k, block by block.
 //! It must not know who packed.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod fast;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod fast_tests;
+#[cfg(target_arch = "x86_64")]
+mod isa;
+#[cfg(target_arch = "x86_64")]
+mod kernels;
 mod layout;
+#[cfg(target_arch = "x86_64")]
+mod prepare;
 mod scalar;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use layout::{Layout, PANEL_COLUMNS};
 
+use super::cpu::{Features, features};
 use super::lanes::{LaneKind, lane_kind};
 use super::matmul::{Quantized, batches};
 use super::{Fault, matmul_compressed, matmul_scaled, require, same};
@@ -44,7 +61,25 @@ pub(super) fn matmul(
     accumulate: bool,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
+    matmul_by(features(), destination, a, b, accumulate, workspace)
+}
+
+/// The same on a processor with these features, which it must have.
+fn matmul_by(
+    features: Features,
+    destination: &mut Destination<'_>,
+    a: &Source<'_>,
+    b: &Quantized<'_, '_>,
+    accumulate: bool,
+    workspace: &mut Workspace,
+) -> Result<(), Fault> {
     let problem = check(destination, a, b)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(plan) = fast::plan(features, destination.element(), a.element(), b, &problem) {
+        return fast::product(destination, a, b, (&problem, &plan), accumulate, workspace);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = features;
     let elements = [destination.element(), a.element(), b.values.element()];
     if b.scale.is_some() && matmul_scaled::fits(elements[0], elements[1], b) {
         return scalar::product::<ScaledIntegers>(destination, a, b, &problem, accumulate, workspace);

@@ -37,6 +37,10 @@ impl Strided {
         Destination { bytes: &mut self.bytes[window.range()], window }
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Writes the element at an index.
     pub(crate) fn set(&mut self, index: &[usize], value: f64) {
         let offset = index.iter().zip(&self.view.strides).map(|(&at, stride)| at as i64 * stride).sum();
@@ -86,4 +90,18 @@ pub(crate) fn pack_factors(
         packed.set(&[place, column / columns, block, column % columns], number);
     }
     packed
+}
+
+/// A tensor of any strides with these numbers, row-major.
+pub(crate) fn strided(element: Element, dims: &[usize], strides: &[usize], numbers: &[f64]) -> Strided {
+    let mut tensor = Strided::zeros(element, dims, strides);
+    let mut index = vec![0; dims.len()];
+    for (at, &number) in numbers.iter().enumerate() {
+        let mut rest = at;
+        for (place, dim) in index.iter_mut().zip(dims).rev() {
+            (*place, rest) = (rest % dim, rest / dim);
+        }
+        tensor.set(&index, number);
+    }
+    tensor
 }
