@@ -216,6 +216,18 @@ impl<'m> Source<'m> {
         let window = Window::resolve(&packed_view(element, dims), &[], bytes.len())?;
         Ok(Source { bytes: &bytes[window.range()], window })
     }
+
+    /// A window over bytes of its own with these strides (in elements).
+    pub fn strided(
+        element: Element,
+        dims: &[usize],
+        strides: &[i64],
+        bytes: &'m [u8],
+    ) -> Result<Source<'m>, Fault> {
+        let view = View { strides: strides.to_vec(), ..packed_view(element, dims) };
+        let window = Window::resolve(&view, &[], bytes.len())?;
+        Ok(Source { bytes: &bytes[window.range()], window })
+    }
 }
 
 impl<'m> Destination<'m> {
