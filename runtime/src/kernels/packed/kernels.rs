@@ -1,7 +1,6 @@
 //! The loops of fast packed products: a block of `R` rows of a times `P` panels, over all of k.
 //!
-    ($($(#[$doc:meta])* $name:ident, $rows:literal, $has_zeros:literal,
-        $row:ident $job:ident $line:ident => $body:expr;)*) => {
+//! Sums stay in registers over a piece of k, totals over all of it. Every column's sums are made in the same order whatever `R` and
 //! `P` are: results do not depend on how many rows there are, nor on who computes which panel.
 
 #![allow(unsafe_code, reason = "reading operands through pointers that were checked when the job was made")]
@@ -263,7 +262,8 @@ pub(super) trait FloatWeights<S: Isa> {
 }
 
 macro_rules! weights {
-    ($($(#[$doc:meta])* $name:ident, $rows:literal, $has_zeros:literal, $row:ident $job:ident $line:ident => $body:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $rows:literal, $has_zeros:literal,
+        $row:ident $job:ident $line:ident => $body:expr;)*) => {
         $(
             $(#[$doc])*
             pub(super) struct $name;
