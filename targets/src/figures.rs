@@ -11,20 +11,20 @@ use tilewright_runtime::timing::{MachineFigures, MatrixRate, VectorRates};
 /// Columns of the matrix engine's block: one row of activations meets 32 columns of weights at a time.
 const BLOCK_COLUMNS: u64 = 32;
 /// Commands that an engine's queue holds: the depth of Vela's Ethos-U command queues rounded to a power of two; our assumption.
-const QUEUE_COMMANDS: usize = 8;
+pub(crate) const QUEUE_COMMANDS: usize = 8;
 /// Cycles to issue a command; our assumption, one per 32-bit word of a typical command.
-const ISSUE_CYCLES: u64 = 4;
+pub(crate) const ISSUE_CYCLES: u64 = 4;
 /// Cycles to fill the matrix engine; our assumption, its 32 columns.
-const MATRIX_LATENCY_CYCLES: u64 = 32;
+pub(crate) const MATRIX_LATENCY_CYCLES: u64 = 32;
 /// Cycles per lane of a division, root or exponential; our assumption, a fourth-order polynomial.
 const TRANSCENDENTAL_CYCLES: u32 = 4;
 /// LPDDR5 burst of 16 beats on a 16-bit channel (JEDEC JESD209-5): 32 bytes; two channels in step.
 const DRAM_BURST_BYTES: u64 = 64;
 /// The host beside the NPU, in the NPU's cycles: a few simple operations each; our assumption of one mobile core.
-const HOST_LANES_PER_CYCLE: f64 = 8.0;
+pub(crate) const HOST_LANES_PER_CYCLE: f64 = 8.0;
 const HOST_BYTES_PER_CYCLE: f64 = 16.0;
 /// Cycles to hand a command to the host and back; our assumption of 2 microseconds at 1 GHz for an interrupt.
-const HOST_LATENCY_CYCLES: u64 = 2000;
+pub(crate) const HOST_LATENCY_CYCLES: u64 = 2000;
 /// 70 pJ per instruction of an out-of-order core: Horowitz, ISSCC 2014, figure 1.1.9.
 const HOST_PJ_PER_LANE: f64 = 70.0;
 /// 0.9 pJ per f32 addition: Horowitz, ISSCC 2014, figure 1.1.9.

@@ -16,9 +16,35 @@ use tilewright_ir::module::{Module, OpId, RegionId, ValueId};
 
 /// A transfer, by the token it gives or by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Transfer {
+pub(crate) enum Transfer {
     Token(ValueId),
     Name(String),
+}
+
+impl Transfer {
+    /// The transfer that an op starts; none when the host makes it at once.
+    pub(crate) fn started_by(module: &Module, op: OpId) -> Option<Transfer> {
+        let operation = module.op(op);
+        let text = |key: &str| operation.attributes.get(key).and_then(Attribute::as_str);
+        let is_under_way = operation.def == &tile::TRANSFER
+            && text("engine").is_some_and(|engine| engine.starts_with("dma"));
+        is_under_way.then(|| match text("name") {
+            Some(name) => Transfer::Name(name.to_string()),
+            None => Transfer::Token(module.result(op)),
+        })
+    }
+
+    /// The transfer that an op waits for.
+    pub(crate) fn awaited_by(module: &Module, op: OpId) -> Option<Transfer> {
+        let operation = module.op(op);
+        if operation.def != &tile::WAIT {
+            return None;
+        }
+        match operation.attributes.get("name").and_then(Attribute::as_str) {
+            Some(name) => Some(Transfer::Name(name.to_string())),
+            None => operation.operands.first().copied().map(Transfer::Token),
+        }
+    }
 }
 
 /// Removes the idle waits of a function; gives their number.
@@ -59,20 +85,9 @@ impl Scan<'_> {
     fn op(&mut self, op: OpId) {
         let operation = self.module.op(op);
         let def = operation.def;
-        let text = |key: &str| operation.attributes.get(key).and_then(Attribute::as_str);
-        if def == &tile::TRANSFER {
-            if text("engine").is_some_and(|engine| engine.starts_with("dma")) {
-                self.under_way.insert(match text("name") {
-                    Some(name) => Transfer::Name(name.to_string()),
-                    None => Transfer::Token(self.module.result(op)),
-                });
-            }
-        } else if def == &tile::WAIT {
-            let transfer = match (text("name"), operation.operands.first()) {
-                (Some(name), _) => Transfer::Name(name.to_string()),
-                (None, Some(token)) => Transfer::Token(*token),
-                (None, None) => return,
-            };
+        if let Some(transfer) = Transfer::started_by(self.module, op) {
+            self.under_way.insert(transfer);
+        } else if let Some(transfer) = Transfer::awaited_by(self.module, op) {
             if self.under_way.remove(&transfer) {
                 self.needed.insert(op);
             }

@@ -25,5 +25,6 @@ pub mod op_command;
 pub mod place;
 pub mod placement;
 pub mod range;
+mod schedule;
 pub mod target;
 pub mod view;

@@ -12,8 +12,16 @@ use tilewright_ir::attribute::Attribute;
 use tilewright_ir::dialects::tile;
 use tilewright_ir::module::{BlockId, Module, OpId, ValueId};
 
-/// First and last position in the linear order at which each buffer is in use.
-pub(crate) fn live_ranges(module: &Module, function: OpId) -> BTreeMap<ValueId, (usize, usize)> {
+/// When buffers are in use.
+pub(crate) struct LiveRanges {
+    /// First and last position in the linear order at which each buffer is in use.
+    pub(crate) buffers: BTreeMap<ValueId, (usize, usize)>,
+    /// The position of each op, by its index in the module.
+    pub(crate) positions: Vec<usize>,
+}
+
+/// The live ranges of a function's buffers.
+pub(crate) fn live_ranges(module: &Module, function: OpId) -> LiveRanges {
     let mut scan = Scan::new(module);
     for block in module.op(function).regions.iter().flat_map(|region| &module.region(*region).blocks) {
         scan.block(*block);
@@ -24,6 +32,7 @@ pub(crate) fn live_ranges(module: &Module, function: OpId) -> BTreeMap<ValueId, 
 struct Scan<'a> {
     module: &'a Module,
     position: usize,
+    positions: Vec<usize>,
     /// Enclosing loops: position of the loop op.
     loops: Vec<usize>,
     /// Loop op's position to the position after its last op.
@@ -43,6 +52,7 @@ impl<'a> Scan<'a> {
         Scan {
             module,
             position: 0,
+            positions: vec![0; module.op_count()],
             loops: Vec::new(),
             ends: BTreeMap::new(),
             declared: BTreeMap::new(),
@@ -56,6 +66,7 @@ impl<'a> Scan<'a> {
     fn block(&mut self, block: BlockId) {
         for op in self.module.block(block).ops.clone() {
             self.position += 1;
+            self.positions[op.index()] = self.position;
             self.op(op);
         }
     }
@@ -110,7 +121,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn finish(mut self) -> BTreeMap<ValueId, (usize, usize)> {
+    fn finish(mut self) -> LiveRanges {
         for (name, position, loops) in std::mem::take(&mut self.waits) {
             for buffer in self.names.get(&name).into_iter().flatten() {
                 self.uses.push((*buffer, position, loops.clone()));
@@ -127,7 +138,7 @@ impl<'a> Scan<'a> {
             let range = ranges.entry(buffer).or_insert((first, last));
             *range = (range.0.min(first), range.1.max(last));
         }
-        ranges
+        LiveRanges { buffers: ranges, positions: self.positions }
     }
 }
 

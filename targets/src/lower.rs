@@ -15,14 +15,16 @@ mod interface;
 mod objective;
 
 pub(crate) use self::compressed::{Compressed, Stored};
+pub(crate) use self::cost::work;
 pub use self::objective::Objective;
 use crate::check_memory_plan::check_memory_plan;
 use crate::emit::constants::ConstantPool;
 use crate::host;
 use crate::idle_waits::remove_idle_waits;
 use crate::lowering::{Lowering, LoweringContext, PlaceContext, Subject};
-use crate::place::{Capacities, Placed, place, place_quickly};
+use crate::place::{Capacities, Placed, place, place_cheaply, place_quickly};
 use crate::placement::{Placement, PlacementRow};
+use crate::schedule::schedule_transfers;
 use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
@@ -121,6 +123,24 @@ impl Wanted<'_> {
         let main = self.in_module(&placed)?;
         let memory = place(&mut placed, main, &capacities(self.machine)).map_err(|problem| vec![problem])?;
         Ok(Tried { tile, placed, memory, placement })
+    }
+
+    /// The same with transfers that keep DRAM busy between kernels: the first of these limits under which a plan of memory is found and
+    /// proved with little search. It takes no longer than the plan of what was tried, and never gives up that plan's proof.
+    fn ahead(self, tried: Tried, sram_bytes: &[u64]) -> Tried {
+        for bytes in sram_bytes {
+            let mut tile = tried.tile.clone();
+            let Ok(main) = self.in_module(&tile) else { return tried };
+            if !schedule_transfers(&mut tile, main, self.machine, *bytes) {
+                return tried;
+            }
+            let mut placed = tile.clone();
+            let memory = place_cheaply(&mut placed, main, &capacities(self.machine));
+            if let Some(memory) = memory.ok().filter(Placed::is_proved) {
+                return Tried { tile, placed, memory, placement: tried.placement };
+            }
+        }
+        tried
     }
 
     fn emit(self, tried: &Tried, constants: &mut ConstantPool) -> Result<Program, Diagnostics> {

@@ -20,6 +20,8 @@ use tilewright_ir::types::Type;
 pub const ALIGNMENT_BYTES: u64 = 64;
 /// Steps of the planner for each space: at most some tenths of a second, spent only where greedy orders miss the lower bound.
 const FUEL: u64 = 20_000;
+/// Steps for a plan that is wanted only where it is easy.
+const FUEL_CHEAP: u64 = 4_000;
 /// Steps when those leave a space too small, before compiling is given up.
 const FUEL_TO_FIT: u64 = 500_000;
 
@@ -83,12 +85,19 @@ pub struct Placed {
     pub plans: Vec<SpacePlan>,
 }
 
+impl Placed {
+    /// Whether every space is known to take the fewest bytes that it can.
+    pub fn is_proved(&self) -> bool {
+        self.plans.iter().all(|plan| matches!(plan.proof, Proof::AtLowerBound | Proof::Optimal))
+    }
+}
+
 /// Gives every buffer and argument below `function` its `offset_bytes`.
 ///
 /// # Errors
 /// When a space is too small; names the op, the bytes needed and available.
 pub fn place(module: &mut Module, function: OpId, capacities: &Capacities) -> Result<Placed, Diagnostic> {
-    place_within(module, function, capacities, FUEL_TO_FIT)
+    place_within(module, function, capacities, FUEL, FUEL_TO_FIT)
 }
 
 /// As [`place`], but gives up where the first plan does not fit.
@@ -97,16 +106,26 @@ pub(crate) fn place_quickly(
     function: OpId,
     capacities: &Capacities,
 ) -> Result<Placed, Diagnostic> {
-    place_within(module, function, capacities, 0)
+    place_within(module, function, capacities, FUEL, 0)
+}
+
+/// As [`place_quickly`], with little search.
+pub(crate) fn place_cheaply(
+    module: &mut Module,
+    function: OpId,
+    capacities: &Capacities,
+) -> Result<Placed, Diagnostic> {
+    place_within(module, function, capacities, FUEL_CHEAP, 0)
 }
 
 fn place_within(
     module: &mut Module,
     function: OpId,
     capacities: &Capacities,
+    fuel: u64,
     fuel_to_fit: u64,
 ) -> Result<Placed, Diagnostic> {
-    let ranges = live_ranges(module, function);
+    let ranges = live_ranges(module, function).buffers;
     let mut by_space: BTreeMap<String, Vec<Buffer>> = BTreeMap::new();
     let mut placed = Placed::default();
     let mut arguments = Vec::new();
@@ -130,7 +149,7 @@ fn place_within(
     }
     for (space, buffers) in by_space {
         let available = capacities.of(&space);
-        let plan = assign(module, &space, &buffers, available, fuel_to_fit)?;
+        let plan = assign(module, &space, &buffers, available, [fuel, fuel_to_fit])?;
         let ends = buffers.iter().zip(&plan.offsets).map(|(buffer, offset)| offset + buffer.bytes);
         let total = ends.max().unwrap_or(0);
         if let Some(available) = available.filter(|available| total > *available) {
@@ -177,7 +196,7 @@ fn assign(
     space: &str,
     buffers: &[Buffer],
     available: Option<u64>,
-    fuel_to_fit: u64,
+    [fuel, fuel_to_fit]: [u64; 2],
 ) -> Result<memory_plan::Plan, Diagnostic> {
     let rows = buffers.iter().map(|buffer| {
         let bytes = buffer.bytes.checked_next_multiple_of(ALIGNMENT_BYTES).unwrap_or(u64::MAX);
@@ -189,7 +208,7 @@ fn assign(
         Diagnostic::error(location, format!("space '{space}' cannot be planned: {}", fault.what))
             .with_help("a dimension of the model is too large; bind it to less")
     })?;
-    let plan = memory_plan::plan(&problem, &Options { capacity_bytes: None, fuel: FUEL });
+    let plan = memory_plan::plan(&problem, &Options { capacity_bytes: None, fuel });
     let limit = available.map(|available| available.next_multiple_of(ALIGNMENT_BYTES));
     Ok(match limit.filter(|limit| plan.peak_bytes > *limit && fuel_to_fit > 0) {
         Some(limit) => {

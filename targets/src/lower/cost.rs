@@ -66,7 +66,7 @@ fn visit(
 }
 
 /// Multiply-accumulates and bytes outside the chip of one run of a command.
-fn work(module: &Module, op: OpId, ranges: &Ranges) -> (u64, u64) {
+pub(crate) fn work(module: &Module, op: OpId, ranges: &Ranges) -> (u64, u64) {
     let operation = module.op(op);
     let elements = |slot: usize| -> u64 {
         let Some(Type::View(view)) = module.operand_at(op, slot).map(|value| module.ty(value)) else {

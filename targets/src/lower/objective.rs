@@ -42,12 +42,13 @@ const STEPS_MAX: u64 = 1 << 22;
 /// # Errors
 /// When it cannot be lowered.
 pub(super) fn fastest(wanted: Wanted) -> Result<Tried, Diagnostics> {
-    let together = wanted.tried(None)?;
+    let together = ahead(wanted, wanted.tried(None)?);
     if wanted.options.without_cascades || !has_chain(wanted) {
         return Ok(together);
     }
     let options = Options { without_cascades: true, ..wanted.options.clone() };
     let Ok(apart) = (Wanted { options: &options, ..wanted }).tried(None) else { return Ok(together) };
+    let apart = ahead(wanted, apart);
     let cost = |tried: &Tried| {
         let program = wanted.emit(tried, &mut ConstantPool::new()).ok()?;
         let request = Request { steps_max: STEPS_MAX, ..Request::default() };
@@ -56,6 +57,12 @@ pub(super) fn fastest(wanted: Wanted) -> Result<Tried, Diagnostics> {
     };
     let is_slower = cost(&together).zip(cost(&apart)).is_some_and(|(together, apart)| apart < together);
     Ok(if is_slower { apart } else { together })
+}
+
+/// With transfers ahead: in nearly all of SRAM, else in what is taken anyway, or less, so that buffers pack.
+fn ahead(wanted: Wanted, tried: Tried) -> Tried {
+    let (all, taken) = (wanted.machine.sram_bytes, tried.bytes("sram"));
+    wanted.ahead(tried, &[all - all / 16, taken, taken - taken / 8])
 }
 
 fn has_chain(wanted: Wanted) -> bool {
@@ -89,5 +96,6 @@ pub(super) fn smallest(wanted: Wanted) -> Result<Tried, Diagnostics> {
             None => tight = limit,
         }
     }
-    Ok(best)
+    let taken = best.bytes("sram");
+    Ok(wanted.ahead(best, &[taken, taken - taken / 8]))
 }
