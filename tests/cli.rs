@@ -1,7 +1,9 @@
 //! The command line as a user meets it: the real program in its own process, its exit codes, its streams, and the files it leaves.
 
+mod cli_bench;
 mod cli_cache;
 mod cli_deploy;
+mod cli_device;
 mod cli_machine;
 mod cli_memory;
 mod cli_profile;
@@ -13,7 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 23] = [
     "import",
     "opt",
     "quantize",
@@ -27,6 +29,8 @@ const VERBS: [&str; 21] = [
     "inspect",
     "profile",
     "explain",
+    "bench",
+    "doctor",
     "disassemble",
     "targets",
     "ops",

@@ -7,11 +7,13 @@
 //! key.pem.pub                     or    openssl pkey -in key.pem -pubout -out key.pem.pub
 //! ```
 
-use ed25519_compact::{KeyPair, PublicKey, Seed};
+use ed25519_compact::{KeyPair, Seed};
 use std::path::{Path, PathBuf};
 use tilewright_ir::diagnostic::Diagnostic;
 use tilewright_ir::location::Location;
-use tilewright_runtime::artifact::trust::{TrustedKey, signature_path, signature_text, signed_message};
+use tilewright_runtime::artifact::trust::{
+    TrustedKey, public_key, signature_path, signature_text, signed_message,
+};
 use tilewright_runtime::artifact::{Artifact, Verify};
 
 /// A key that signs.
@@ -90,7 +92,7 @@ pub fn public_path(key: &Path) -> PathBuf {
 /// When the file cannot be read or holds no ed25519 key.
 pub fn read_public(path: &Path) -> Result<TrustedKey, Diagnostic> {
     let text = crate::output::read_text(path)?;
-    PublicKey::from_pem(&text).map(|key| *key).map_err(|_| {
+    public_key(&text).ok_or_else(|| {
         let what = format!("'{}' holds no public ed25519 key", path.display());
         fault(what, "give the KEY.pem.pub that `tilewright keygen` wrote, or `openssl pkey -pubout`")
     })

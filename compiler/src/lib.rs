@@ -8,6 +8,7 @@
 //! let code: std::process::ExitCode = Session::new().run_cli();
 //! ```
 
+pub mod bench;
 pub mod calibrate;
 pub mod cases;
 pub mod chat;
@@ -24,6 +25,7 @@ pub mod json_schema;
 pub mod keys;
 pub mod kv_cache;
 pub mod loaded;
+pub mod machine_facts;
 pub mod manifest;
 pub mod memory_csv;
 pub mod memory_picture;

@@ -11,6 +11,8 @@
 //! | `encode`, `decode`, `disassemble`, `arbitrary` | bytes, text and fuzz input, generated from it |
 //! | `element`, `view` | element types; strided windows with register-dependent addresses |
 //! | `stream`, `artifact` | one program and its bytes; the `.npu` file, its weights and its signature |
+//! | `opening` | from a path to an artifact that is bound to its weights and trusted |
+//! | `npy` | tensors in numpy's files |
 //! | `deployment`, `hardware`, `protect` | one model for several NPUs: which of them is there; memory kept to the process |
 
 pub mod arbitrary;
@@ -33,6 +35,8 @@ pub mod interpreter;
 pub mod kernels;
 pub mod kv_cache;
 pub mod memory;
+pub mod npy;
+pub mod opening;
 mod operands;
 pub mod protect;
 pub mod random;

@@ -304,6 +304,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Threads that kernels use.
+    pub fn threads(&self) -> usize {
+        self.workspace.pool().threads()
+    }
+
     /// The programs, in artifact order.
     pub fn programs(&self) -> &[Program] {
         &self.programs

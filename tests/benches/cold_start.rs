@@ -11,10 +11,11 @@
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tilewright::loaded::{Loaded, Opening};
+use tilewright::loaded::Loaded;
 use tilewright_runtime::artifact::{Load, LoadOptions};
 use tilewright_runtime::generate::generation::{Generation, Settings};
 use tilewright_runtime::generate::session::ArtifactModel;
+use tilewright_runtime::opening::Opening;
 
 /// The prompt: few tokens, so that what is measured is the start.
 const PROMPT: [u32; 4] = [1, 2, 3, 4];

@@ -143,7 +143,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> Result<(), Failur
         let named = ready.tokenizer_config.token("eos_token");
         settings.stop_tokens.extend(named.zip(codec.as_ref()).and_then(|(name, codec)| codec.id(name)));
     }
-    let Ready { loaded, target, compile_ms, _folder, .. } = ready;
+    let Ready { loaded, target, compile_ms, _mapped, .. } = ready;
     let model = ArtifactModel::new(loaded.session).map_err(|error| told(&error))?;
     sampling::check_ids(arguments, &settings, model.vocabulary())?;
     let drafting = drafting::prepare(

@@ -2,13 +2,15 @@
 
 use super::table;
 use crate::exit::Failure;
-use crate::loaded::{Opening, open_artifact};
+use crate::loaded::told;
+
 use crate::stored_formats::{self, StoredWeight};
 use crate::strings;
 use serde_json::json;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
 use tilewright_runtime::kv_cache;
+use tilewright_runtime::opening::{Opening, open_artifact};
 use tilewright_runtime::stream::Program;
 use tilewright_runtime::view::{Space, View};
 
@@ -117,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => open(&arguments.artifact, verify)?,
         Some(_) => {
             let opening = Opening { verify, weights: arguments.weights.clone(), ..Opening::default() };
-            open_artifact(&arguments.artifact, &opening)?
+            open_artifact(&arguments.artifact, &opening).map_err(told)?
         }
     };
     let strings = strings::names(&artifact.metadata);

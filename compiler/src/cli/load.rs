@@ -1,12 +1,17 @@
 //! How an artifact is loaded: shared by the verbs that run one. A deployment's folder becomes the artifact for the hardware that is there.
 
+use super::CompileArguments;
+use crate::driver::CompileOptions;
 use crate::exit::Failure;
 use crate::keys::read_public;
-use crate::loaded::Opening;
+use crate::loaded::told;
 use crate::model::Source;
+use crate::session::Session;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tilewright_runtime::artifact::{Load, LoadOptions, Verify};
 use tilewright_runtime::hardware::System;
+use tilewright_runtime::opening::{Opening, choose};
 
 /// How an artifact is loaded.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -43,6 +48,16 @@ enum How {
     Read,
 }
 
+/// An artifact on disk, and how it is to be opened.
+pub(crate) struct Mapped {
+    pub(crate) path: PathBuf,
+    pub(crate) opening: Opening,
+    /// Seconds that compiling took; none for what was an artifact already.
+    pub(crate) compile_s: Option<f64>,
+    /// The file that was compiled lives as long as this.
+    _folder: Option<tempfile::TempDir>,
+}
+
 impl LoadArguments {
     /// Finds out what a path is. Of a deployment it chooses the artifact, and says on standard error which and why.
     pub(crate) fn source(&self, path: &Path) -> Result<(Source, Opening), Failure> {
@@ -56,10 +71,43 @@ impl LoadArguments {
             }
         };
         let system = System { root: None, assumed: self.assume_hardware.clone() };
-        let chosen = crate::loaded::choose(&folder, &opening, &system)?;
+        let chosen = choose(&folder, &opening, &system).map_err(told)?;
         chosen.reasons.iter().for_each(|reason| eprintln!("{reason}"));
         opening.identity = Some(chosen.identity);
         Ok((Source::Artifact(chosen.artifact), opening))
+    }
+
+    /// The artifact of a path: itself, or what the model there compiles to, written to a temporary folder and mapped from there as any
+    /// other. `adjust` may change how it is compiled.
+    pub(crate) fn artifact(
+        &self,
+        session: &Session,
+        path: &Path,
+        what: &CompileArguments,
+        adjust: impl FnOnce(&mut CompileOptions),
+    ) -> Result<Mapped, Failure> {
+        let start = Instant::now();
+        let (source, mut opening) = self.source(path)?;
+        opening.threads = what.threads.unwrap_or(0);
+        if let Source::Artifact(path) = source {
+            return Ok(Mapped { path, opening, compile_s: None, _folder: None });
+        }
+        let mut options = what.options()?;
+        adjust(&mut options);
+        let bar = super::compile::spinner(&format!("compiling for {}", what.target));
+        let compilation = session.compile(&source, &options);
+        bar.finish_and_clear();
+        let compilation = compilation?;
+        crate::render::print_all(&compilation.warnings, &[]);
+        let folder = tempfile::tempdir().map_err(|error| {
+            Failure::user(format!("cannot make a temporary folder: {error}"), "set TMPDIR")
+        })?;
+        let path = folder.path().join("model.npu");
+        compilation.write(&path)?;
+        // What was compiled just now needs no signature.
+        opening.trusted.clear();
+        let compile_s = Some(start.elapsed().as_secs_f64());
+        Ok(Mapped { path, opening, compile_s, _folder: Some(folder) })
     }
 
     fn opening(&self) -> Result<Opening, Failure> {

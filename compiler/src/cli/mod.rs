@@ -7,10 +7,12 @@ macro_rules! say {
     ($($words:tt)*) => { crate::output::say(format_args!($($words)*)) };
 }
 
+mod bench;
 mod compile;
 mod completion;
 mod deploy;
 mod disassemble;
+mod doctor;
 mod explain;
 mod generate;
 mod import;
@@ -97,6 +99,10 @@ enum Verb {
     Profile(Box<profile::Arguments>),
     /// Tell where a node of a model went, and why
     Explain(Box<explain::Arguments>),
+    /// Measure how fast a model runs on this machine
+    Bench(Box<bench::Arguments>),
+    /// Tell what this machine has, and measure what it can do at most
+    Doctor(doctor::Arguments),
     /// Print an artifact's commands
     Disassemble(disassemble::Arguments),
     /// List the targets, or print the description of one
@@ -295,6 +301,8 @@ impl Session {
             Verb::Inspect(arguments) => inspect::run(&arguments),
             Verb::Profile(arguments) => profile::run(self, &arguments),
             Verb::Explain(arguments) => explain::run(self, &arguments),
+            Verb::Bench(arguments) => bench::run(self, &arguments),
+            Verb::Doctor(arguments) => doctor::run(&arguments),
             Verb::Disassemble(arguments) => disassemble::run(self, &arguments),
             Verb::Targets(arguments) => list::targets(self, &arguments),
             Verb::Ops(arguments) => list::ops(self, &arguments),

@@ -4,7 +4,7 @@
 
 use super::taps::Tap;
 use crate::driver::CompileOptions;
-use crate::loaded::{Opening, open_artifact};
+use crate::loaded::told;
 use crate::model::Source;
 use crate::plan::{PlanOptions, plan};
 use crate::session::Session;
@@ -19,6 +19,7 @@ use tilewright_ir::module::Module;
 use tilewright_ir::tensor::Tensor;
 use tilewright_runtime::artifact::{Artifact, Verify};
 use tilewright_runtime::generate::session::{ArtifactModel, TokenModel};
+use tilewright_runtime::opening::{Opening, open_artifact};
 use tilewright_runtime::session::{Options, Session as RuntimeSession};
 
 /// A model to be measured.
@@ -88,7 +89,7 @@ impl Subject {
 
     fn map(path: &Path, verify: Verify, folder: Option<tempfile::TempDir>) -> Result<Subject, Diagnostics> {
         let opening = Opening { verify, ..Opening::default() };
-        let artifact = open_artifact(path, &opening).map_err(|problem| vec![problem])?;
+        let artifact = open_artifact(path, &opening).map_err(|problem| vec![told(problem)])?;
         let weights = artifact.bound_weights().map_or(0, |weights| weights.file_bytes());
         let bytes = Some(artifact.file_bytes() + weights);
         let kind = Kind::Artifact { artifact: Arc::new(artifact), _folder: folder };

@@ -21,6 +21,11 @@ const DOMAIN: &[u8] = b"tilewright artifact v1\0";
 /// The metadata key of the level of security that an artifact asks for.
 pub const SECURITY_KEY: &str = "security_level";
 
+/// The key in the text of a file: SubjectPublicKeyInfo in PEM (RFC 8410), as OpenSSL writes it. None when there is none.
+pub fn public_key(text: &str) -> Option<TrustedKey> {
+    PublicKey::from_pem(text).ok().map(|key| *key)
+}
+
 /// How carefully an artifact is to be handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecurityLevel {

@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod elementwise;
 pub mod index;
 pub mod lanes;
+pub mod limits;
 pub mod matmul;
 mod matmul_compressed;
 mod matmul_panel;

@@ -3,6 +3,7 @@
 use super::arguments::{Arguments, Speculate};
 use super::prepare;
 use super::told;
+use crate::cli::load::Mapped;
 use crate::exit::Failure;
 use crate::modelled::{pass, program_for};
 use crate::session::Session;
@@ -18,7 +19,7 @@ pub(super) struct Drafting {
     draft_tokens_max: usize,
     pace: Pace,
     /// The file that the draft model is mapped from.
-    _folder: Option<tempfile::TempDir>,
+    _mapped: Option<Mapped>,
 }
 
 impl Drafting {
@@ -48,13 +49,13 @@ pub(super) fn prepare(
     let cycles = |program| pass(session, target, program).map(|pass| pass.cycles as f64);
     let plain = program_for(programs, 1).and_then(cycles);
     let verify = program_for(programs, arguments.draft_max + 1).and_then(cycles);
-    let (drafter, draft, folder): (Box<dyn Drafter>, _, _) = match (&arguments.draft, arguments.speculate) {
+    let (drafter, draft, mapped): (Box<dyn Drafter>, _, _) = match (&arguments.draft, arguments.speculate) {
         (Some(path), _) => {
             let ready = prepare::prepare(session, path, &arguments.what, &arguments.how, None)?;
             same_tokens(&ready, codec, path)?;
             let draft_model = ArtifactModel::new(ready.loaded.session).map_err(|error| told(&error))?;
             let cost = program_for(draft_model.session().programs(), 1).and_then(cycles);
-            (Box::new(DraftModel::new(draft_model)), cost, ready._folder)
+            (Box::new(DraftModel::new(draft_model)), cost, Some(ready._mapped))
         }
         (None, Some(Speculate::Ngram) | None) => (Box::new(NGrams::default()), Some(0.0), None),
     };
@@ -68,7 +69,7 @@ pub(super) fn prepare(
         (false, None) if !is_greedy => Pace::Always,
         (false, _) => Pace::Measured,
     };
-    Ok(Some(Drafting { drafter, draft_tokens_max: arguments.draft_max, pace, _folder: folder }))
+    Ok(Some(Drafting { drafter, draft_tokens_max: arguments.draft_max, pace, _mapped: mapped }))
 }
 
 /// A draft is of use only when each id means the same to both.
