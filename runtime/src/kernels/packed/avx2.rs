@@ -22,7 +22,7 @@ macro_rules! both {
 }
 
 macro_rules! isa {
-    ($name:ident, $dot_nibbles:expr, $dot_bytes:expr) => {
+    ($name:ident, |$sum:ident, $weights:ident, $a:ident| $dot_nibbles:expr, $dot_bytes:expr) => {
         // SAFETY of all: see the trait; pointers are read and written by unaligned instructions of just the length it says.
         impl Isa for $name {
             type Ints = [__m256i; 2];
@@ -50,14 +50,12 @@ macro_rules! isa {
                 both!(left right; _mm256_xor_si256(left, right))
             }
             #[inline(always)]
-            unsafe fn dot_nibbles(sum: [__m256i; 2], weights: [__m256i; 2], a: [__m256i; 2]) -> [__m256i; 2] {
-                let dot = $dot_nibbles;
-                both!(sum weights a; dot(sum, weights, a))
+            unsafe fn dot_nibbles($sum: [__m256i; 2], $weights: [__m256i; 2], $a: [__m256i; 2]) -> [__m256i; 2] {
+                both!($sum $weights $a; $dot_nibbles)
             }
             #[inline(always)]
-            unsafe fn dot_bytes(sum: [__m256i; 2], weights: [__m256i; 2], a: [__m256i; 2]) -> [__m256i; 2] {
-                let dot = $dot_bytes;
-                both!(sum weights a; dot(sum, weights, a))
+            unsafe fn dot_bytes($sum: [__m256i; 2], $weights: [__m256i; 2], $a: [__m256i; 2]) -> [__m256i; 2] {
+                both!($sum $weights $a; $dot_bytes)
             }
             #[inline(always)]
             unsafe fn add_ints(left: [__m256i; 2], right: [__m256i; 2]) -> [__m256i; 2] {
@@ -117,8 +115,8 @@ macro_rules! isa {
                 both!(line; {
                     let index = _mm256_srl_epi32(line, _mm_cvtsi32_si128(SHIFT as i32));
                     let choice = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
-                    let entries = [low, high].map(|table| _mm256_permutevar8x32_ps(table, index));
-                    _mm256_blendv_ps(entries[0], entries[1], choice)
+                    let lower = _mm256_permutevar8x32_ps(low, index);
+                    _mm256_blendv_ps(lower, _mm256_permutevar8x32_ps(high, index), choice)
                 })
             }
             #[inline(always)]
@@ -165,7 +163,7 @@ isa! {
         let pairs = _mm256_maddubs_epi16(weights, a);
         _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     },
-    |sum, weights, a| {
+    {
         // Bytes 0 and 2, then 1 and 3, as 16 bits each.
         let even = _mm256_madd_epi16(
             _mm256_and_si256(weights, _mm256_set1_epi16(0xff)),
@@ -178,5 +176,5 @@ isa! {
 isa! {
     AvxVnni,
     |sum, weights, a| _mm256_dpbusd_avx_epi32(sum, weights, a),
-    |sum, weights, a| _mm256_dpbusd_avx_epi32(sum, weights, a)
+    _mm256_dpbusd_avx_epi32(sum, weights, a)
 }

@@ -28,8 +28,11 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn nibbles(line: __m512i, flip: __m512i) -> [__m512i; 2] {
         let mask = _mm512_set1_epi8(15);
-        [line, _mm512_srli_epi32::<4>(line)]
-            .map(|codes| _mm512_ternarylogic_epi32::<AND_XOR>(codes, mask, flip))
+        let high = _mm512_srli_epi32::<4>(line);
+        [
+            _mm512_ternarylogic_epi32::<AND_XOR>(line, mask, flip),
+            _mm512_ternarylogic_epi32::<AND_XOR>(high, mask, flip),
+        ]
     }
     #[inline(always)]
     unsafe fn xor(left: __m512i, right: __m512i) -> __m512i {
@@ -131,8 +134,9 @@ pub(super) type Avx512Bf16 = Avx512;
 impl Pairs for Avx512Bf16 {
     #[inline(always)]
     unsafe fn dot_pairs(sum: __m512, pairs: __m512i, a: __m512i) -> __m512 {
-        // SAFETY: both are 512 bits of 32 bf16.
-        let [pairs, a] = [pairs, a].map(|ints| std::mem::transmute::<__m512i, __m512bh>(ints));
+        // SAFETY: both are 512 bits, and 32 bf16 may have any.
+        let pairs: __m512bh = std::mem::transmute(pairs);
+        let a: __m512bh = std::mem::transmute(a);
         _mm512_dpbf16_ps(sum, pairs, a)
     }
     #[inline(always)]
@@ -152,11 +156,10 @@ impl Pairs for Avx512Bf16 {
     #[inline(always)]
     unsafe fn byte_pairs<const PAIR: usize>(line: __m512i) -> __m512i {
         // 8 bits fit a bf16: the lower half of each float is 0.
-        let [low, high] = match PAIR {
-            0 => [Self::byte::<0>(line), Self::byte::<1>(line)],
-            _ => [Self::byte::<2>(line), Self::byte::<3>(line)],
+        let (low, high) = match PAIR {
+            0 => (Self::byte::<0>(line), Self::byte::<1>(line)),
+            _ => (Self::byte::<2>(line), Self::byte::<3>(line)),
         };
-        let [low, high] = [low, high].map(|floats| _mm512_castps_si512(floats));
-        _mm512_or_si512(_mm512_srli_epi32::<16>(low), high)
+        _mm512_or_si512(_mm512_srli_epi32::<16>(_mm512_castps_si512(low)), _mm512_castps_si512(high))
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code, reason = "handing checked pointers to kernels that write disjoint panels")]
 
-use super::kernels::{FactorPlace, Job, LINE_BYTES, Stored};
+use super::kernels::{FactorPlace, Job, Kernel, LINE_BYTES, Panels, Stored};
 use super::prepare::{Rows, Word};
 use super::{Layout, PANEL_COLUMNS, Problem, batches};
 use crate::element::Element;
@@ -300,17 +300,23 @@ fn prepare(of_a: &Rows<'_, '_>, pool: &Pool, words: &mut [u32], starts: &mut [i3
 fn run(job: &Job, kernels: &Kernels, pool: &Pool, blocks: usize) {
     let panels = job.n.div_ceil(PANEL_COLUMNS);
     let work = (panels * job.lines * LINE_BYTES * blocks) as u64;
+    let call = |kernel: Kernel, first: usize, step: usize, block: usize| {
+        // SAFETY: the kernel was chosen by the processor's features; `plan` and `check` have proved that layouts and extents are what
+        // the job says, views are bounds-checked, and no two threads have the same panel and block.
+        unsafe { kernel(job, Panels { first, step }, block) };
+    };
     let some = |range: std::ops::Range<usize>, blocks: std::ops::Range<usize>| {
-        let mut panel = range.start;
-        while panel < range.end {
-            let is_wide = range.end - panel >= kernels.panels;
-            let kernel = if is_wide { kernels.wide } else { kernels.narrow };
-            for block in blocks.clone() {
-                // SAFETY: the kernel was chosen by the processor's features; `plan` and `check` have proved that layouts and extents are
-                // what the job says, views are bounds-checked, and no two threads have the same panel and block.
-                unsafe { kernel(job, panel, block) };
-            }
-            panel += if is_wide { kernels.panels } else { 1 };
+        let together = range.len() / kernels.panels;
+        for index in 0..together {
+            // A single block reads every byte once: panels far apart make streams that go on from panel to panel.
+            let (first, step) = match blocks.len() {
+                1 => (range.start + index, together),
+                _ => (range.start + index * kernels.panels, 1),
+            };
+            blocks.clone().for_each(|block| call(kernels.wide, first, step, block));
+        }
+        for panel in range.start + together * kernels.panels..range.end {
+            blocks.clone().for_each(|block| call(kernels.narrow, panel, 1, block));
         }
     };
     let groups = panels.div_ceil(kernels.panels);

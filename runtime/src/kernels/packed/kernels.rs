@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "reading operands through pointers that were checked when the job was made")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "every line reads through them; the contract is `Kernel`'s")]
+// Arrays of vectors stay in registers only where plain loops over constant bounds are unrolled: no iterators over them.
+#![allow(clippy::needless_range_loop, reason = "iterators over arrays of vectors keep them in memory")]
 
 use super::isa::{Isa, Pairs, prefetch};
 
@@ -70,12 +72,26 @@ pub(super) struct Job {
 // SAFETY: threads only read through its pointers, but for the result, of which each writes other panels.
 unsafe impl Sync for Job {}
 
-/// Computes `P` panels from the first on, for the rows of one block of a.
+/// Computes the first panel and `P - 1` more that lie `step` apart, for the rows of one block of a.
 ///
 /// # Safety
 /// The processor has what the kernel is compiled for; the job's pointers are valid for what its numbers say, its result for `m` rows of
 /// `n` columns; the panels and the block exist; nobody else writes these panels.
-pub(super) type Kernel = unsafe fn(&Job, panel: usize, block: usize);
+pub(super) type Kernel = unsafe fn(&Job, panels: Panels, block: usize);
+
+/// Which panels a kernel computes at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    pub(super) first: usize,
+    pub(super) step: usize,
+}
+
+impl Panels {
+    #[inline(always)]
+    fn at(self, at: usize) -> usize {
+        self.first + at * self.step
+    }
+}
 
 /// Columns of a panel.
 const COLUMNS: usize = super::PANEL_COLUMNS;
@@ -83,19 +99,19 @@ const COLUMNS: usize = super::PANEL_COLUMNS;
 #[inline(always)]
 unsafe fn old_totals<S: Isa, const R: usize, const P: usize>(
     job: &Job,
-    panel: usize,
+    panel: Panels,
     block: usize,
 ) -> [[S::Floats; P]; R] {
     let mut totals = [[S::splat_float(0.0); P]; R];
-    if job.accumulate {
-        for (row, totals) in totals.iter_mut().enumerate() {
-            for (at, total) in totals.iter_mut().enumerate() {
-                let (row, column) = (block * R + row, (panel + at) * COLUMNS);
-                if row >= job.m {
-                    continue;
-                }
-                let from = job.to.add(row * job.row_step + column);
-                *total = if column + COLUMNS <= job.n {
+    if !job.accumulate {
+        return totals;
+    }
+    for row in 0..R {
+        for at in 0..P {
+            let (of_row, column) = (block * R + row, panel.at(at) * COLUMNS);
+            if of_row < job.m {
+                let from = job.to.add(of_row * job.row_step + column);
+                totals[row][at] = if column + COLUMNS <= job.n {
                     S::load(from)
                 } else {
                     let mut room = [0f32; COLUMNS];
@@ -111,24 +127,68 @@ unsafe fn old_totals<S: Isa, const R: usize, const P: usize>(
 #[inline(always)]
 unsafe fn store_totals<S: Isa, const R: usize, const P: usize>(
     job: &Job,
-    panel: usize,
+    panel: Panels,
     block: usize,
     totals: &[[S::Floats; P]; R],
 ) {
-    for (row, totals) in totals.iter().enumerate() {
-        for (at, total) in totals.iter().enumerate() {
-            let (row, column) = (block * R + row, (panel + at) * COLUMNS);
-            if row >= job.m {
-                continue;
+    for row in 0..R {
+        for at in 0..P {
+            let (of_row, column) = (block * R + row, panel.at(at) * COLUMNS);
+            if of_row < job.m {
+                let to = job.to.add(of_row * job.row_step + column);
+                if column + COLUMNS <= job.n {
+                    S::store(to, totals[row][at]);
+                } else {
+                    let mut room = [0f32; COLUMNS];
+                    S::store(room.as_mut_ptr(), totals[row][at]);
+                    std::ptr::copy_nonoverlapping(room.as_ptr(), to, job.n - column);
+                }
             }
-            let to = job.to.add(row * job.row_step + column);
-            if column + COLUMNS <= job.n {
-                S::store(to, *total);
-            } else {
-                let mut room = [0f32; COLUMNS];
-                S::store(room.as_mut_ptr(), *total);
-                std::ptr::copy_nonoverlapping(room.as_ptr(), to, job.n - column);
-            }
+        }
+    }
+}
+
+/// Where the panels of a block begin.
+#[inline(always)]
+unsafe fn panels<const P: usize>(job: &Job, panel: Panels) -> [*const u8; P] {
+    let mut b = [job.b; P];
+    for at in 0..P {
+        b[at] = job.b.offset(panel.at(at) as isize * job.panel_bytes);
+    }
+    b
+}
+
+/// The next line of every panel; for one row, which reads each line once, some lines ahead are asked for.
+#[inline(always)]
+unsafe fn next_lines<S: Isa, const R: usize, const P: usize>(b: &mut [*const u8; P]) -> [S::Ints; P] {
+    let mut lines = [S::line(b[0]); P];
+    for at in 0..P {
+        lines[at] = S::line(b[at]);
+        if R == 1 {
+            prefetch(b[at].wrapping_add(AHEAD_BYTES));
+        }
+        b[at] = b[at].add(LINE_BYTES);
+    }
+    lines
+}
+
+/// `totals + sums * scales`, fused; the sums where there are no scales.
+#[inline(always)]
+unsafe fn scaled<S: Isa, const R: usize, const P: usize>(
+    job: &Job,
+    panel: Panels,
+    of_block: usize,
+    sums: &[[S::Floats; P]; R],
+    totals: &mut [[S::Floats; P]; R],
+) {
+    let Some(scale) = &job.scale else {
+        *totals = *sums;
+        return;
+    };
+    for at in 0..P {
+        let scale = scales::<S>(scale, panel.at(at), of_block);
+        for row in 0..R {
+            totals[row][at] = S::fused(sums[row][at], scale, totals[row][at]);
         }
     }
 }
@@ -188,62 +248,69 @@ impl IntegerWeights for Bytes {
 #[inline(always)]
 pub(super) unsafe fn integers<S: Isa, W: IntegerWeights, const R: usize, const P: usize>(
     job: &Job,
-    panel: usize,
+    panel: Panels,
     block: usize,
 ) {
     let mut totals = old_totals::<S, R, P>(job, panel, block);
-    let mut b: [*const u8; P] =
-        std::array::from_fn(|at| job.b.offset((panel + at) as isize * job.panel_bytes));
+    let mut b = panels::<P>(job, panel);
     let mut a = job.a.add(block * job.words * R).cast::<i32>();
     let mut start = job.starts.add(block * job.pieces * R);
     let flip = S::splat(job.flip);
     let mut left = job.lines;
     for piece in 0..job.pieces {
         let of_block = piece / job.pieces_of_block;
-        let mut sums: [[S::Ints; P]; R] = std::array::from_fn(|row| [S::splat(*start.add(row)); P]);
+        let mut sums = [[flip; P]; R];
+        for row in 0..R {
+            sums[row] = [S::splat(*start.add(row)); P];
+        }
         start = start.add(R);
         if let Some(zero) = &job.zero {
             for at in 0..P {
-                let zeros = zero_points::<S>(job, zero, panel + at, of_block);
-                for sums in &mut sums {
-                    sums[at] = S::multiply_ints(sums[at], zeros);
+                let zeros = zero_points::<S>(job, zero, panel.at(at), of_block);
+                for row in 0..R {
+                    sums[row][at] = S::multiply_ints(sums[row][at], zeros);
                 }
             }
         }
         let lines = job.piece_lines.min(left);
         left -= lines;
         for _ in 0..lines {
-            let line: [S::Ints; P] = std::array::from_fn(|at| S::line(b[at]));
-            if R == 1 {
-                b.iter().for_each(|&b| prefetch(b.wrapping_add(AHEAD_BYTES)));
-            }
-            b = b.map(|b| b.add(LINE_BYTES));
+            let line = next_lines::<S, R, P>(&mut b);
             if W::IS_NIBBLES {
-                let weights = line.map(|line| S::nibbles(line, flip));
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = [S::splat(*a.add(row)), S::splat(*a.add(R + row))];
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = S::dot_nibbles(*sum, weights[0], a[0]);
-                        *sum = S::dot_nibbles(*sum, weights[1], a[1]);
+                let mut weights = [[flip; 2]; P];
+                for at in 0..P {
+                    weights[at] = S::nibbles(line[at], flip);
+                }
+                for row in 0..R {
+                    let (low, high) = (S::splat(*a.add(row)), S::splat(*a.add(R + row)));
+                    for at in 0..P {
+                        sums[row][at] = S::dot_nibbles(sums[row][at], weights[at][0], low);
+                    }
+                    for at in 0..P {
+                        sums[row][at] = S::dot_nibbles(sums[row][at], weights[at][1], high);
                     }
                 }
                 a = a.add(2 * R);
             } else {
-                let weights = line.map(|line| S::xor(line, flip));
-                for (row, sums) in sums.iter_mut().enumerate() {
+                let mut weights = line;
+                for at in 0..P {
+                    weights[at] = S::xor(line[at], flip);
+                }
+                for row in 0..R {
                     let a = S::splat(*a.add(row));
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = S::dot_bytes(*sum, *weights, a);
+                    for at in 0..P {
+                        sums[row][at] = S::dot_bytes(sums[row][at], weights[at], a);
                     }
                 }
                 a = a.add(R);
             }
         }
         if let Some(scale) = &job.scale {
-            let scales: [S::Floats; P] = std::array::from_fn(|at| scales::<S>(scale, panel + at, of_block));
-            for (totals, sums) in totals.iter_mut().zip(&sums) {
-                for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(&scales) {
-                    *total = S::add(*total, S::multiply(S::to_floats(*sum), *scale));
+            for at in 0..P {
+                let scale = scales::<S>(scale, panel.at(at), of_block);
+                for row in 0..R {
+                    let scaled = S::multiply(S::to_floats(sums[row][at]), scale);
+                    totals[row][at] = S::add(totals[row][at], scaled);
                 }
             }
         }
@@ -328,43 +395,43 @@ weights! {
 #[inline(always)]
 pub(super) unsafe fn floats<S: Isa, W: FloatWeights<S>, const R: usize, const P: usize>(
     job: &Job,
-    panel: usize,
+    panel: Panels,
     block: usize,
 ) {
     let mut totals = old_totals::<S, R, P>(job, panel, block);
-    let mut b: [*const u8; P] =
-        std::array::from_fn(|at| job.b.offset((panel + at) as isize * job.panel_bytes));
+    let mut b = panels::<P>(job, panel);
     let mut a = job.a.add(block * job.words * R).cast::<f32>();
     let mut left = job.lines;
     for piece in 0..job.pieces {
         let of_block = piece / job.pieces_of_block;
-        let zeros: [S::Floats; P] = match &job.zero {
-            Some(zero) if W::HAS_ZEROS => {
-                std::array::from_fn(|at| S::to_floats(zero_points::<S>(job, zero, panel + at, of_block)))
+        let mut zeros = [S::to_floats(S::splat(job.offset)); P];
+        if W::HAS_ZEROS
+            && let Some(zero) = &job.zero
+        {
+            for at in 0..P {
+                zeros[at] = S::to_floats(zero_points::<S>(job, zero, panel.at(at), of_block));
             }
-            _ => [S::to_floats(S::splat(job.offset)); P],
-        };
+        }
         // Without scales there is one piece, which goes on where the destination was.
         let mut sums = if job.scale.is_none() { totals } else { [[S::splat_float(0.0); P]; R] };
         let lines = job.piece_lines.min(left);
         left -= lines;
         for _ in 0..lines {
-            let line: [S::Ints; P] = std::array::from_fn(|at| S::line(b[at]));
-            if R == 1 {
-                b.iter().for_each(|&b| prefetch(b.wrapping_add(AHEAD_BYTES)));
-            }
-            b = b.map(|b| b.add(LINE_BYTES));
+            let line = next_lines::<S, R, P>(&mut b);
             macro_rules! rows {
                 ($($row:literal)*) => {$(
                     if $row < W::ROWS {
-                        let weights: [S::Floats; P] = std::array::from_fn(|at| {
-                            let weights = W::row::<$row>(job, line[at]);
-                            if W::HAS_ZEROS { S::subtract(weights, zeros[at]) } else { weights }
-                        });
-                        for (row, sums) in sums.iter_mut().enumerate() {
+                        let mut weights = zeros;
+                        for at in 0..P {
+                            weights[at] = W::row::<$row>(job, line[at]);
+                            if W::HAS_ZEROS {
+                                weights[at] = S::subtract(weights[at], zeros[at]);
+                            }
+                        }
+                        for row in 0..R {
                             let a = S::splat_float(*a.add($row * R + row));
-                            for (sum, weights) in sums.iter_mut().zip(&weights) {
-                                *sum = S::fused(a, *weights, *sum);
+                            for at in 0..P {
+                                sums[row][at] = S::fused(a, weights[at], sums[row][at]);
                             }
                         }
                     }
@@ -373,16 +440,7 @@ pub(super) unsafe fn floats<S: Isa, W: FloatWeights<S>, const R: usize, const P:
             rows!(0 1 2 3 4 5 6 7);
             a = a.add(W::ROWS * R);
         }
-        totals = match &job.scale {
-            None => sums,
-            Some(scale) => {
-                let scales: [S::Floats; P] =
-                    std::array::from_fn(|at| scales::<S>(scale, panel + at, of_block));
-                std::array::from_fn(|row| {
-                    std::array::from_fn(|at| S::fused(sums[row][at], scales[at], totals[row][at]))
-                })
-            }
-        };
+        scaled::<S, R, P>(job, panel, of_block, &sums, &mut totals);
     }
     store_totals::<S, R, P>(job, panel, block, &totals);
 }
@@ -423,12 +481,11 @@ impl<S: Pairs> PairWeights<S> for Bf16 {
 #[inline(always)]
 pub(super) unsafe fn pairs<S: Pairs, W: PairWeights<S>, const R: usize, const P: usize>(
     job: &Job,
-    panel: usize,
+    panel: Panels,
     block: usize,
 ) {
     let mut totals = old_totals::<S, R, P>(job, panel, block);
-    let mut b: [*const u8; P] =
-        std::array::from_fn(|at| job.b.offset((panel + at) as isize * job.panel_bytes));
+    let mut b = panels::<P>(job, panel);
     let mut a = job.a.add(block * job.words * R).cast::<i32>();
     let mut left = job.lines;
     for piece in 0..job.pieces {
@@ -437,19 +494,18 @@ pub(super) unsafe fn pairs<S: Pairs, W: PairWeights<S>, const R: usize, const P:
         let lines = job.piece_lines.min(left);
         left -= lines;
         for _ in 0..lines {
-            let line: [S::Ints; P] = std::array::from_fn(|at| S::line(b[at]));
-            if R == 1 {
-                b.iter().for_each(|&b| prefetch(b.wrapping_add(AHEAD_BYTES)));
-            }
-            b = b.map(|b| b.add(LINE_BYTES));
+            let line = next_lines::<S, R, P>(&mut b);
             macro_rules! rows {
                 ($($pair:literal)*) => {$(
                     if $pair < W::PAIRS {
-                        let weights: [S::Ints; P] = std::array::from_fn(|at| W::pair::<$pair>(job, line[at]));
-                        for (row, sums) in sums.iter_mut().enumerate() {
+                        let mut weights = line;
+                        for at in 0..P {
+                            weights[at] = W::pair::<$pair>(job, line[at]);
+                        }
+                        for row in 0..R {
                             let a = S::splat(*a.add($pair * R + row));
-                            for (sum, weights) in sums.iter_mut().zip(&weights) {
-                                *sum = S::dot_pairs(*sum, *weights, a);
+                            for at in 0..P {
+                                sums[row][at] = S::dot_pairs(sums[row][at], weights[at], a);
                             }
                         }
                     }
@@ -458,16 +514,7 @@ pub(super) unsafe fn pairs<S: Pairs, W: PairWeights<S>, const R: usize, const P:
             rows!(0 1 2 3);
             a = a.add(W::PAIRS * R);
         }
-        totals = match &job.scale {
-            None => sums,
-            Some(scale) => {
-                let scales: [S::Floats; P] =
-                    std::array::from_fn(|at| scales::<S>(scale, panel + at, of_block));
-                std::array::from_fn(|row| {
-                    std::array::from_fn(|at| S::fused(sums[row][at], scales[at], totals[row][at]))
-                })
-            }
-        };
+        scaled::<S, R, P>(job, panel, of_block, &sums, &mut totals);
     }
     store_totals::<S, R, P>(job, panel, block, &totals);
 }

@@ -41,8 +41,8 @@ macro_rules! compiled {
     ($($name:ident: $features:literal, $kernel:ident::<$isa:ty>, $bound:path;)*) => {
         $(
             #[target_feature(enable = $features)]
-            unsafe fn $name<W: $bound, const R: usize, const P: usize>(job: &Job, panel: usize, block: usize) {
-                $kernel::<$isa, W, R, P>(job, panel, block);
+            unsafe fn $name<W: $bound, const R: usize, const P: usize>(job: &Job, panels: Panels, block: usize) {
+                $kernel::<$isa, W, R, P>(job, panels, block);
             }
         )*
     };
