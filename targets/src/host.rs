@@ -30,6 +30,8 @@ use tilewright_ir::op_def::OpDef;
 pub(crate) use attention::merge_units;
 pub(crate) use cache::{BlockViews, Piece, QuantizeBlock, append_blocks, pieces, quantize_channels};
 pub(crate) use control::inline_kernel;
+pub(crate) use product::{Weight, linear_with};
+pub(crate) use quantization::Parameters;
 pub(crate) use spatial::{cut as cut_padding, zero_points};
 
 /// How the host runs an op.

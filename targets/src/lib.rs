@@ -14,6 +14,7 @@ pub mod emit;
 pub mod fields;
 pub mod figures;
 pub mod host;
+pub mod host_cpu;
 pub mod idle_waits;
 mod live_ranges;
 pub mod lower;

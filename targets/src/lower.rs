@@ -218,6 +218,7 @@ impl Wanted<'_> {
         context.sram_limit_bytes = sram_limit_bytes;
         context.is_cascading = !options.without_cascades;
         context.folded = constant_fold::foldable(module, source);
+        context.constant_arguments = constant_fold::arguments(module, source, &context.folded);
         context.target = Some(target);
         context.compressed =
             compressed::compressed(module, source, &context.folded, &|op| context.is_on_target(op));
@@ -238,6 +239,7 @@ impl Wanted<'_> {
         cost::estimate(&context.tile, main, &context.spans, &mut placement);
         let mut tile = context.tile;
         remove_idle_waits(&mut tile, main);
+        constant_fold::remove_unread(&mut tile, main);
         let end = tile.create_op(&builtin::RETURN, &[], Default::default(), &[], Default::default());
         tile.append(block, end);
         Ok((tile, placement))
@@ -300,7 +302,7 @@ impl LoweringContext<'_> {
                     Err(why) => reason = why,
                 }
             }
-            if reason.is_empty() && !target.lowerings.is_empty() {
+            if reason.is_empty() && !target.is_processor() {
                 reason = format!("{} has no lowering for {label}", target.name);
             }
         }
@@ -314,7 +316,8 @@ impl LoweringContext<'_> {
                     return (row.lower)(self, op);
                 }
                 let row = Lowering { subject, place: |_| Ok(()), lower: row.lower };
-                self.run_row(&row, op, "host", label, reason)
+                let home = target.filter(|target| target.is_processor()).map_or("host", |target| target.name);
+                self.run_row(&row, op, home, label, reason)
             }
         }
     }

@@ -141,6 +141,9 @@ pub struct LoweringContext<'a> {
     /// Numbers that are not affine, with the registers that hold them.
     pub(crate) derived: BTreeMap<Dim, Dim>,
     pub(crate) constant_functions: BTreeMap<OpId, String>,
+    pub(crate) constant_function_count: usize,
+    /// Arguments of kernels that stand for constants.
+    pub(crate) constant_arguments: BTreeMap<ValueId, ValueId>,
     pub(crate) target: Option<&'static Target>,
     pub(crate) problems: Diagnostics,
     pub(crate) placement: Placement,
@@ -172,6 +175,8 @@ impl<'a> LoweringContext<'a> {
             counted: BTreeSet::new(),
             derived: BTreeMap::new(),
             constant_functions: BTreeMap::new(),
+            constant_function_count: 0,
+            constant_arguments: BTreeMap::new(),
             target: None,
             problems: Diagnostics::new(),
             placement: Placement::default(),

@@ -5,6 +5,7 @@
 //! ```
 
 use crate::description;
+use crate::host_cpu::{self, HOST_CPU};
 use crate::npu_gen3::{self, NPU_GEN3};
 use crate::target::{Target, Targets};
 use std::sync::LazyLock;
@@ -17,9 +18,11 @@ const DESCRIPTIONS: [(&str, &str); 4] = [
     ("micro-npu", include_str!("machines/micro-npu.toml")),
 ];
 
-/// Name and text of all described machines: the target whose lowerings they have comes first.
+/// Name and text of all described machines: the targets whose lowerings they have come first.
 pub fn descriptions() -> impl Iterator<Item = (&'static str, &'static str)> {
-    std::iter::once((NPU_GEN3.name, npu_gen3::machine::DESCRIPTION)).chain(DESCRIPTIONS)
+    let own =
+        [(HOST_CPU.name, host_cpu::machine::DESCRIPTION), (NPU_GEN3.name, npu_gen3::machine::DESCRIPTION)];
+    own.into_iter().chain(DESCRIPTIONS)
 }
 
 /// The text of a described machine; `None` for one that has none.

@@ -44,6 +44,12 @@ impl Target {
             Figures::Given(machine) => machine.clone(),
         }
     }
+
+    /// Whether it is the processor itself: then what has no row of its own is still at home there.
+    pub fn is_processor(&self) -> bool {
+        let own = [HOST.lowerings, crate::host_cpu::HOST_CPU.lowerings];
+        own.iter().any(|own| std::ptr::eq(*own, self.lowerings))
+    }
 }
 
 impl PartialEq for Target {
@@ -80,7 +86,8 @@ impl Targets {
 
     /// All in-tree targets.
     pub fn builtin() -> Targets {
-        let written = Targets::empty().with(&HOST).with(&crate::npu_gen3::NPU_GEN3);
+        let written =
+            Targets::empty().with(&HOST).with(&crate::host_cpu::HOST_CPU).with(&crate::npu_gen3::NPU_GEN3);
         crate::machines::DESCRIBED.iter().fold(written, |targets, target| targets.with(target))
     }
 

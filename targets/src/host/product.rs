@@ -70,11 +70,20 @@ fn as_matrix(x: &View) -> Option<View> {
 }
 
 fn linear(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
+    linear_with(context, op, weight)
+}
+
+/// A product with bias and activation; `weight` says where its right side lies, and whether that is `[n, k]`.
+pub(crate) fn linear_with(
+    context: &mut LoweringContext,
+    op: OpId,
+    weight: fn(&mut LoweringContext, OpId, bool) -> Result<Weight, String>,
+) -> Result<(), String> {
     let fields = context.fields(op);
     let (activation, transposed) =
         (fields.text("activation", "none"), fields.flag("transpose_weight", false));
     let (result, x) = one_to_one(context, op)?;
-    let bias = context.optional(op, 2)?;
+    let bias = if context.op(op).def == &core::LINEAR { context.optional(op, 2)? } else { None };
     // Bias and activation take part before the one rounding, so narrow floats go through f32.
     let is_plain = activation == "none" && bias.is_none();
     let wide = if is_plain || result.element == Element::F64 { result.element } else { Element::F32 };
@@ -86,8 +95,9 @@ fn linear(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     };
     let weight = weight(context, op, transposed)?;
     let batch = sum.dims[..sum.rank() - 2].to_vec();
-    let under = |view: &View| batched(view, &batch);
-    let command = context.command(&tile::MATMUL, HOST).view(&sum).view(&under(&x)).view(&under(&weight.w));
+    let under = |view: &View| view.broadcast_to(&[&batch, &view.dims[..]].concat());
+    let a = batched(&x, &batch);
+    let command = context.command(&tile::MATMUL, HOST).view(&sum).view(&a).view(&under(&weight.w));
     command
         .maybe(weight.scale.as_ref().map(under).as_ref())
         .maybe(weight.zero_point.as_ref().map(under).as_ref())
@@ -112,14 +122,18 @@ fn linear(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     Ok(())
 }
 
-/// A weight as the matmul command takes it, [k, n].
-struct Weight {
-    w: View,
-    /// [blocks, n]
-    scale: Option<View>,
-    zero_point: Option<View>,
-    codebook: Option<View>,
-    block: i64,
+/// A weight as the matmul command takes it.
+pub(crate) struct Weight {
+    /// `[k, n]`, or packed.
+    pub(crate) w: View,
+    /// `[blocks, n]`, or packed.
+    pub(crate) scale: Option<View>,
+    /// As scale.
+    pub(crate) zero_point: Option<View>,
+    /// What codes stand for.
+    pub(crate) codebook: Option<View>,
+    /// Rows of k that share a scale; 0 for all.
+    pub(crate) block: i64,
 }
 
 fn weight(context: &mut LoweringContext, op: OpId, transposed: bool) -> Result<Weight, String> {
@@ -131,7 +145,8 @@ fn weight(context: &mut LoweringContext, op: OpId, transposed: bool) -> Result<W
         let w = w.permute(order);
         return Ok(Weight { w, scale: None, zero_point: None, codebook, block: 0 });
     };
-    let parameters = Parameters::of(context.fields(op), &w, &scale, zero_point.as_ref())?;
+    let zero_dims = zero_point.as_ref().map(|zero| &zero.dims[..]);
+    let parameters = Parameters::of(context.fields(op), w.rank(), &scale.dims, zero_dims)?;
     let k_axis = usize::from(transposed);
     let same_zero = zero_point.as_ref().is_none_or(|zero| zero.element == w.element);
     // The command scales by blocks of k. Blocks along n, and zero points of another type, are dequantised first.

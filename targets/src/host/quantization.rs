@@ -17,7 +17,7 @@ pub(super) static ROWS: &[HostRow] = &[
 ];
 
 /// How scales lie over a tensor.
-pub(super) enum Parameters {
+pub(crate) enum Parameters {
     /// One for all.
     Tensor,
     /// One per index of an axis.
@@ -28,20 +28,20 @@ pub(super) enum Parameters {
 
 impl Parameters {
     /// From the attributes `axis` and `block`, as `core.dequantize` reads them.
-    pub(super) fn of(
+    pub(crate) fn of(
         fields: Fields,
-        x: &View,
-        scale: &View,
-        zero: Option<&View>,
+        rank: usize,
+        scale: &[Dim],
+        zero: Option<&[Dim]>,
     ) -> Result<Parameters, String> {
         let block = fields.int("block", 0);
-        let is_one = |view: &View| view.dims.iter().all(|dim| *dim == Dim::Known(1));
+        let is_one = |dims: &[Dim]| dims.iter().all(|dim| *dim == Dim::Known(1));
         if is_one(scale) && zero.is_none_or(is_one) {
             return Ok(Parameters::Tensor);
         }
         let axis = fields.int("axis", 1);
-        let axis = normalize_axis(axis, x.rank())
-            .ok_or_else(|| format!("attribute 'axis' = {axis} is out of range for rank {}", x.rank()))?;
+        let axis = normalize_axis(axis, rank)
+            .ok_or_else(|| format!("attribute 'axis' = {axis} is out of range for rank {rank}"))?;
         Ok(if block == 0 { Parameters::Axis(axis) } else { Parameters::Blocks(axis, block) })
     }
 
@@ -124,7 +124,8 @@ pub(super) fn dequantize_into(
 fn dequantize(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (destination, q) = one_to_one(context, op)?;
     let (scale, zero_point) = (context.operand(op, 1)?, context.optional(op, 2)?);
-    let parameters = Parameters::of(context.fields(op), &q, &scale, zero_point.as_ref())?;
+    let zero_dims = zero_point.as_ref().map(|zero| &zero.dims[..]);
+    let parameters = Parameters::of(context.fields(op), q.rank(), &scale.dims, zero_dims)?;
     dequantize_into(context, &destination, &q, &scale, zero_point.as_ref(), &parameters)
 }
 
@@ -137,7 +138,8 @@ fn quantize_weight(context: &mut LoweringContext, op: OpId) -> Result<(), String
 fn quantize(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let (destination, x) = one_to_one(context, op)?;
     let (scale, zero_point) = (context.operand(op, 1)?, context.optional(op, 2)?);
-    let parameters = Parameters::of(context.fields(op), &x, &scale, zero_point.as_ref())?;
+    let zero_dims = zero_point.as_ref().map(|zero| &zero.dims[..]);
+    let parameters = Parameters::of(context.fields(op), x.rank(), &scale.dims, zero_dims)?;
     let (to, from) = (parameters.parts(&destination)?, parameters.parts(&x)?);
     let scales = parameters.under(&scale, &from)?;
     let zeros = zero_point.as_ref().map(|zero| parameters.under(zero, &from)).transpose()?;

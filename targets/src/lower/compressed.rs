@@ -168,4 +168,23 @@ impl LoweringContext<'_> {
         self.views.insert(argument, view);
         Ok(())
     }
+
+    /// The constant that an argument of a kernel stands for; any other value itself.
+    pub(crate) fn outer(&self, value: ValueId) -> ValueId {
+        self.constant_arguments.get(&value).copied().unwrap_or(value)
+    }
+
+    /// Whether a value is known when the artifact is written.
+    pub(crate) fn is_constant(&self, value: ValueId) -> bool {
+        is_constant(self.source, &self.folded, self.outer(value))
+    }
+
+    /// What a weight is stored as, before it is anyone's view: its values, and the levels that codes stand for.
+    pub(crate) fn stored_values(&self, value: ValueId) -> Result<(ValueId, Option<ValueId>), String> {
+        match self.compressed.get(&value) {
+            Some(parts) if parts.indices.is_some() => Err("a sparse weight is not packed".into()),
+            Some(parts) => Ok((parts.values, parts.codebook)),
+            None => Ok((self.outer(value), None)),
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::lowering::LoweringContext;
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::attribute::{Attribute, Attributes};
+use tilewright_ir::builder::Builder;
 use tilewright_ir::dialects::{builtin, core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::module::{Module, OpId, Operation, ValueId};
@@ -68,6 +69,28 @@ pub(super) fn is_constant(module: &Module, folded: &BTreeSet<ValueId>, value: Va
     folded.contains(&value) || module.producer(value).is_some_and(|op| module.op(op).def.is(Traits::CONSTANT))
 }
 
+/// Arguments of kernels below `function` that stand for constants, with these.
+pub(super) fn arguments(
+    module: &Module,
+    function: OpId,
+    folded: &BTreeSet<ValueId>,
+) -> BTreeMap<ValueId, ValueId> {
+    let mut found = BTreeMap::new();
+    module.walk(function, &mut |op| {
+        if module.op(op).def != &core::KERNEL {
+            return;
+        }
+        let arguments = &module.block(module.entry(op, 0)).arguments;
+        for (operand, argument) in module.op(op).operands.iter().zip(arguments) {
+            let outer = found.get(operand).copied().unwrap_or(*operand);
+            if is_constant(module, folded, outer) {
+                found.insert(*argument, outer);
+            }
+        }
+    });
+    found
+}
+
 /// True if an attribute holds a dimension that is not a number: a size as data, a slice that starts at a register.
 fn follows_symbol(operation: &Operation) -> bool {
     operation.def.attributes.iter().any(|attribute| {
@@ -94,15 +117,26 @@ impl LoweringContext<'_> {
         let name = match self.constant_functions.get(&producer) {
             Some(name) => name.clone(),
             None => {
-                let name = self.constant_function(value, &results);
+                let name = self.constant_function(&results, |_, given| Ok(given))?;
                 self.constant_functions.insert(producer, name.clone());
                 name
             }
         };
-        let ty = self.ty(value)?;
-        let mut attributes = Attributes::from([("function".into(), Attribute::Symbol(name.as_str().into()))]);
-        if results.len() > 1 {
-            let index = results.iter().position(|other| *other == value).unwrap_or(0);
+        let index = results.iter().position(|other| *other == value).unwrap_or(0);
+        let result = (results.len() > 1).then_some(index);
+        self.constant_result(&name, result, self.ty(value)?, value)
+    }
+
+    /// Declares result `result` (the only one, without a number) of a constant function, under the name of `value`.
+    pub(crate) fn constant_result(
+        &mut self,
+        function: &str,
+        result: Option<usize>,
+        ty: &TensorType,
+        value: ValueId,
+    ) -> Result<View, String> {
+        let mut attributes = Attributes::from([("function".into(), Attribute::Symbol(function.into()))]);
+        if let Some(index) = result {
             attributes.insert("result".into(), index.into());
         }
         let dims: Vec<Dim> = ty.shape.to_vec();
@@ -111,12 +145,15 @@ impl LoweringContext<'_> {
         Ok(view)
     }
 
-    /// Makes a function that gives the results of the op that makes `value`.
-    fn constant_function(&mut self, value: ValueId, results: &[ValueId]) -> String {
-        let name = format!("constant_{}", self.constant_functions.len());
-        let types = results.iter().map(|result| self.source.ty(*result).clone()).collect();
+    /// Makes a function that gives values which are constant or fold, or what `finish` makes of them; gives its name.
+    pub(crate) fn constant_function(
+        &mut self,
+        values: &[ValueId],
+        finish: impl FnOnce(&mut Builder, Vec<ValueId>) -> Result<Vec<ValueId>, String>,
+    ) -> Result<String, String> {
+        let name = format!("constant_{}", self.constant_function_count);
+        self.constant_function_count += 1;
         let attributes = Attributes::from([
-            ("function_type".into(), Attribute::Type(Type::Function(Vec::new(), types))),
             ("sym_name".into(), Attribute::str(&name)),
             ("sym_visibility".into(), Attribute::str("private")),
         ]);
@@ -125,21 +162,49 @@ impl LoweringContext<'_> {
         let block = self.tile.add_block(region, &[]);
         let body = self.tile.body();
         self.tile.append(body, function);
-        let mut values = BTreeMap::new();
-        for op in slice_of(self.source, value) {
-            copy_op(self.source, op, &mut self.tile, block, &mut values);
+        let mut copies = BTreeMap::new();
+        for op in slice_of(self.source, values) {
+            copy_op(self.source, op, &mut self.tile, block, &mut copies);
         }
-        let given: Vec<ValueId> = results.iter().map(|result| values[result]).collect();
-        let end = self.tile.create_op(&builtin::RETURN, &given, Attributes::new(), &[], Default::default());
+        let given: Vec<ValueId> = values.iter().map(|value| copies[value]).collect();
+        let mut builder = Builder::at_end(&mut self.tile, block);
+        builder.location = self.location.clone();
+        let results = finish(&mut builder, given)?;
+        let types = results.iter().map(|result| self.tile.ty(*result).clone()).collect();
+        let ty = Attribute::Type(Type::Function(Vec::new(), types));
+        self.tile.op_mut(function).attributes.insert("function_type".into(), ty);
+        let end = self.tile.create_op(&builtin::RETURN, &results, Attributes::new(), &[], Default::default());
         self.tile.append(block, end);
-        name
+        Ok(name)
     }
 }
 
-/// The ops that make a value, operands first.
-fn slice_of(module: &Module, value: ValueId) -> Vec<OpId> {
+/// Removes declarations of constants that nothing reads, such as of a weight that all products read in another form, and the functions
+/// that would make them.
+pub(super) fn remove_unread(tile: &mut Module, main: OpId) {
+    let (mut unread, mut made) = (Vec::new(), BTreeSet::new());
+    tile.walk(main, &mut |op| {
+        let operation = tile.op(op);
+        if operation.def == &tile::CONSTANT {
+            if tile.value(operation.results[0]).users.is_empty() {
+                unread.push(op);
+            } else if let Some(Attribute::Symbol(function)) = operation.attributes.get("function") {
+                made.insert(function.to_string());
+            }
+        }
+    });
+    unread.into_iter().for_each(|op| tile.erase(op));
+    for function in tile.functions() {
+        if function != main && !tile.symbol_name(function).is_some_and(|name| made.contains(name)) {
+            tile.erase(function);
+        }
+    }
+}
+
+/// The ops that make some values, operands first.
+fn slice_of(module: &Module, values: &[ValueId]) -> Vec<OpId> {
     let mut order = Vec::new();
-    let mut stack = vec![(value, false)];
+    let mut stack: Vec<(ValueId, bool)> = values.iter().rev().map(|value| (*value, false)).collect();
     let mut done = BTreeSet::new();
     while let Some((value, operands_done)) = stack.pop() {
         let Some(op) = module.producer(value) else { continue };

@@ -17,6 +17,7 @@ mod index;
 mod matmul;
 mod normalize;
 mod numeric;
+mod packed;
 mod quantize;
 mod quantize_weight;
 mod reduce;

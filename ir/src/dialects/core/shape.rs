@@ -6,6 +6,7 @@
 //! %c = "core.slice"(%b) <{starts = [0, 0, 0, 8], steps = array<i64: 1, 1, 1, 1>}> : (..) -> tensor<1x4x?x8xf32, ["seq"]>
 //! ```
 
+use super::packed;
 use super::support::{
     broadcast_to, differ, dims_attribute, expect_broadcast, expect_dim, expect_element, one, requested,
     signature_dims, strided,
@@ -30,6 +31,7 @@ pub static RESHAPE: OpDef = OpDef {
     traits: MOVEMENT,
     verify: Some(verify_reshape),
     evaluate: Evaluate::With(evaluate_reshape),
+    evaluate_packed: Some(packed::reshape),
     ..OpDef::DEFAULT
 };
 
@@ -43,6 +45,7 @@ pub static TRANSPOSE: OpDef = OpDef {
     traits: MOVEMENT,
     infer: Infer::With(infer_transpose),
     evaluate: Evaluate::With(evaluate_transpose),
+    evaluate_packed: Some(packed::transpose),
     ..OpDef::DEFAULT
 };
 
@@ -100,6 +103,7 @@ pub static PAD: OpDef = OpDef {
     traits: MOVEMENT,
     infer: Infer::With(infer_pad),
     evaluate: Evaluate::With(evaluate_pad),
+    evaluate_packed: Some(packed::pad),
     ..OpDef::DEFAULT
 };
 
