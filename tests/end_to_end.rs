@@ -5,6 +5,7 @@
 //! the word.
 
 mod end_to_end_cascades;
+mod end_to_end_host_cpu;
 mod end_to_end_machines;
 mod roofline;
 mod waits;

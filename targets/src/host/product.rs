@@ -105,19 +105,18 @@ pub(crate) fn linear_with(
         .maybe(None)
         .attribute("block", weight.block)
         .emit()?;
+    // The last of them rounds.
+    let result = match as_matrix(&result) {
+        Some(matrix) if sum.rank() == 2 => matrix,
+        _ => result,
+    };
     if let Some(bias) = bias {
         let bias = context.host_cast(&bias, wide)?;
-        context.host_binary("add", &sum, &sum, &bias)?;
+        let to = if activation == "none" { &result } else { &sum };
+        context.host_binary("add", to, &sum, &bias)?;
     }
     if activation != "none" {
-        context.host_unary(activation, &sum, &sum)?;
-    }
-    if wide != result.element {
-        let result = match as_matrix(&result) {
-            Some(matrix) if sum.rank() == 2 => matrix,
-            _ => result,
-        };
-        context.host_convert(&result, &sum)?;
+        context.host_unary(activation, &result, &sum)?;
     }
     Ok(())
 }
@@ -201,9 +200,9 @@ fn glu(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         context.host_unary(activation, &destination, &gate)?;
         return context.host_binary("mul", &destination, &destination, &up);
     }
-    let (gate, up) = (context.host_cast(&gate, Element::F32)?, context.host_cast(&up, Element::F32)?);
+    // Widened where it is read, rounded where the product is written.
+    let up = context.host_cast(&up, Element::F32)?;
     let wide = context.host_buffer(Element::F32, &destination.dims)?;
     context.host_unary(activation, &wide, &gate.broadcast_to(&destination.dims))?;
-    context.host_binary("mul", &wide, &wide, &up)?;
-    context.host_convert(&destination, &wide)
+    context.host_binary("mul", &destination, &wide, &up)
 }
