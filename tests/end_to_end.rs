@@ -35,11 +35,11 @@ const TARGET: &str = "npu-gen3";
 const SRAM_BYTES: [u64; 4] = [256 << 10, 512 << 10, 1 << 20, 4 << 20];
 
 /// Recorded outputs that are not what the operators define, or not within the tolerance: the case, where ("" is everywhere), why. One that agrees is a failure, so that the list stays short.
-const PARITY_EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "llama-torch18-qdq-a16w8",
-    "reference",
-    "sums in f32 fall on the neighbouring one of 65536 steps in 3 of 1024",
-)];
+const PARITY_EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("llama-torch18-qdq-a16w8", "reference", NEIGHBOURING_STEP),
+    ("llama-torch18-qdq-a16w8", "host-cpu", NEIGHBOURING_STEP),
+];
+const NEIGHBOURING_STEP: &str = "sums in f32 fall on the neighbouring one of 65536 steps in 3 of 1024";
 
 /// What a node that is not on the target may be called: everything else is a fallback that counts as a fault.
 const HEAVY_OPS: &[&str] = &[

@@ -141,7 +141,6 @@ pub struct LoweringContext<'a> {
     /// Numbers that are not affine, with the registers that hold them.
     pub(crate) derived: BTreeMap<Dim, Dim>,
     pub(crate) constant_functions: BTreeMap<OpId, String>,
-    pub(crate) constant_function_count: usize,
     /// Arguments of kernels that stand for constants.
     pub(crate) constant_arguments: BTreeMap<ValueId, ValueId>,
     pub(crate) target: Option<&'static Target>,
@@ -175,7 +174,6 @@ impl<'a> LoweringContext<'a> {
             counted: BTreeSet::new(),
             derived: BTreeMap::new(),
             constant_functions: BTreeMap::new(),
-            constant_function_count: 0,
             constant_arguments: BTreeMap::new(),
             target: None,
             problems: Diagnostics::new(),
@@ -342,8 +340,7 @@ impl<'a> LoweringContext<'a> {
             return Ok(view.clone());
         }
         let ty = elements.ty();
-        let mut attributes = Attributes::new();
-        attributes.insert("value".into(), elements.clone().into());
+        let attributes = Attributes::from([("value".into(), elements.clone().into())]);
         let view = self.declare(&tile::CONSTANT, attributes, ty.element, &ty.shape, "const")?;
         if let Elements::Resource(resource) = elements {
             self.tile.value_mut(view.buffer).name = Some(resource.name.clone());

@@ -151,8 +151,8 @@ impl LoweringContext<'_> {
         values: &[ValueId],
         finish: impl FnOnce(&mut Builder, Vec<ValueId>) -> Result<Vec<ValueId>, String>,
     ) -> Result<String, String> {
-        let name = format!("constant_{}", self.constant_function_count);
-        self.constant_function_count += 1;
+        // The first function is the one that reads them.
+        let name = format!("constant_{}", self.tile.functions().len().saturating_sub(1));
         let attributes = Attributes::from([
             ("sym_name".into(), Attribute::str(&name)),
             ("sym_visibility".into(), Attribute::str("private")),
