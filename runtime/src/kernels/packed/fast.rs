@@ -17,11 +17,12 @@ use crate::kernels::pool::{Pieces, Pool};
 use crate::memory::{Destination, Source, Workspace};
 use half::bf16;
 
-use super::x86::{Kernels, Weights, kernels};
+use super::amx;
+use super::x86::{Kernels, TileKernels, Weights, kernels, tile_kernels};
 
 /// How a product is computed.
 pub(super) struct Plan {
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
     word: Word,
     /// Rows of k in a line, and in a piece that is summed before it is scaled.
     depth: usize,
@@ -127,9 +128,40 @@ fn ways(a: Element, b: &Quantized<'_, '_>, has_zeros: bool, constant: i32) -> Ve
     ways
 }
 
+/// Fewest rows that are worth a tile.
+const TILED_ROWS_MIN: usize = 16;
+
+/// The kernels on tiles for integers, when they take the product: weights and zero points must be signed bytes, pieces whole tiles.
+fn on_tiles(
+    tiles: TileKernels,
+    b: &Quantized<'_, '_>,
+    problem: &Problem,
+    piece: usize,
+    constant: i32,
+) -> Option<Kernels> {
+    let kernels = match b.values.element() {
+        Element::I4 | Element::U4 if (-64..=64).contains(&constant) => tiles.nibbles,
+        Element::I8 if constant == 0 => tiles.bytes,
+        _ => return None,
+    };
+    (problem.m >= TILED_ROWS_MIN && amx::takes(problem.k, piece)).then_some(kernels)
+}
+
 /// The plan of a product, if some kernel for a processor with these features takes it.
 pub(super) fn plan(
     features: Features,
+    destination: Element,
+    a: Element,
+    b: &Quantized<'_, '_>,
+    problem: &Problem,
+) -> Option<Plan> {
+    plan_with(features, tile_kernels(features), destination, a, b, problem)
+}
+
+/// The same with these kernels on tiles.
+pub(super) fn plan_with(
+    features: Features,
+    tiles: Option<TileKernels>,
     destination: Element,
     a: Element,
     b: &Quantized<'_, '_>,
@@ -173,7 +205,13 @@ pub(super) fn plan(
                 (piece, k.is_multiple_of(depth) && piece.is_multiple_of(depth))
             }
         };
-        let kernels = fits.then(|| kernels(features, weights, problem.m)).flatten()?;
+        if !fits {
+            return None;
+        }
+        let tiled = tiles
+            .filter(|_| word == Word::Bytes && zero.is_none())
+            .and_then(|tiles| on_tiles(tiles, b, problem, piece, constant));
+        let kernels = tiled.or_else(|| kernels(features, weights, problem.m))?;
         Some(Plan { kernels, word, depth, piece, flip, offset, table, scale, zero })
     })
 }
@@ -193,7 +231,7 @@ pub(super) fn product(
     let lines = k.div_ceil(plan.depth);
     let words = lines * plan.depth / plan.word.elements();
     let pieces = k.div_ceil(plan.piece);
-    let starts = if plan.word == Word::Bytes { pieces } else { 0 };
+    let starts = if plan.word == Word::Bytes && plan.kernels.interleaves { pieces } else { 0 };
     let rank = destination.rank();
     let strides = destination.strides();
     let [down, across] = [strides[rank - 2], strides[rank - 1]];
@@ -214,6 +252,7 @@ pub(super) fn product(
             word: plan.word,
             rows,
             words,
+            interleaves: plan.kernels.interleaves,
             piece: plan.piece.next_multiple_of(4),
             factor: if plan.zero.is_some() { 1 } else { plan.offset },
         };

@@ -1,6 +1,7 @@
 //! Every fast kernel against the portable path: odd extents, tails, saturating values, blocks of zeros, strided operands.
 
 use super::testing::{Strided, pack, pack_factors, strided};
+use super::x86::TileKernels;
 use super::*;
 use crate::element::Element;
 use crate::kernels::cpu::{Feature, Features};
@@ -50,6 +51,11 @@ fn numbers(element: Element, count: usize, random: &mut Random) -> Vec<f64> {
 
 /// The bytes of the result by a processor with these features, and whether a fast kernel takes the case there.
 fn run(case: &Case, features: Features) -> (Vec<u8>, bool) {
+    run_with(case, features, None)
+}
+
+/// The same, with kernels on tiles.
+fn run_with(case: &Case, features: Features, tiles: Option<TileKernels>) -> (Vec<u8>, bool) {
     let [batch, m, n, k] = case.dims;
     let mut random = Random::new(case.seed);
     let layout = Layout::of(case.b).expect("known");
@@ -96,8 +102,25 @@ fn run(case: &Case, features: Features) -> (Vec<u8>, bool) {
     };
     let mut workspace = Workspace::with_pool(Arc::new(Pool::new(case.threads)));
     let problem = check(&out.destination(), &a, &b).expect("fits");
-    let is_fast = fast::plan(features, case.destination, case.a, &b, &problem).is_some();
-    matmul_by(features, &mut out.destination(), &a, &b, case.accumulate, &mut workspace).expect("fits");
+    let plan = match tiles {
+        None => fast::plan(features, case.destination, case.a, &b, &problem),
+        tiles => fast::plan_with(features, tiles, case.destination, case.a, &b, &problem),
+    };
+    let is_fast = plan.is_some();
+    if let (Some(plan), true) = (&plan, tiles.is_some()) {
+        assert_eq!(
+            plan.kernels.interleaves,
+            case.zeros == Zeros::All,
+            "on tiles, or not, against what was meant"
+        );
+    }
+    match plan.filter(|_| tiles.is_some()) {
+        Some(plan) => {
+            fast::product(&mut out.destination(), &a, &b, (&problem, &plan), case.accumulate, &mut workspace)
+        }
+        None => matmul_by(features, &mut out.destination(), &a, &b, case.accumulate, &mut workspace),
+    }
+    .expect("fits");
     (out.bytes().to_vec(), is_fast)
 }
 
@@ -225,6 +248,48 @@ proptest! {
     #[test]
     fn float_kernels_give_the_portable_bits(case in float_cases()) {
         compare(&case);
+    }
+}
+
+#[test]
+fn tiles_give_the_portable_bits() {
+    let mut seed = 0;
+    for (b, zeros, accumulate) in [
+        (Element::I4, Zeros::None, true),
+        (Element::U4, Zeros::One, false),
+        (Element::I8, Zeros::None, false),
+        // Not for tiles: the other kernels take it.
+        (Element::U4, Zeros::All, true),
+    ] {
+        // Parts of tiles, several, an odd number of pieces, more than one chunk; rows that fill no tile, and more than one block.
+        for (m, n, k, block) in
+            [(16, 33, 96, 32), (70, 16, 64, 64), (17, 40, 384, 128), (130, 20, 1280, 256), (33, 16, 1056, 32)]
+        {
+            seed += 1;
+            let case = Case {
+                destination: Element::F32,
+                a: Element::I8,
+                b,
+                scale: Some(Element::F16),
+                zeros,
+                has_codebook: false,
+                dims: [1, m, n, k],
+                block,
+                is_strided: seed % 2 == 0,
+                accumulate,
+                threads: 2,
+                seed,
+            };
+            let (expected, _) = run(&case, Features::NONE);
+            if Features::detected().has(Feature::Avx512) {
+                let (found, is_fast) = run_with(&case, Features::detected(), Some(x86::model_tile_kernels()));
+                assert!(is_fast && found == expected, "other bits on the model for {case:?}");
+            }
+            if Features::detected().has(Feature::AmxInt8) {
+                let (found, _) = run(&case, Features::detected());
+                assert!(found == expected, "other bits on tiles for {case:?}");
+            }
+        }
     }
 }
 

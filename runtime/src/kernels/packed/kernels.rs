@@ -94,7 +94,22 @@ impl Panels {
 }
 
 /// Columns of a panel.
-const COLUMNS: usize = super::PANEL_COLUMNS;
+pub(super) const COLUMNS: usize = super::PANEL_COLUMNS;
+
+/// Calls `each` with where the columns of a panel lie in some rows of the result, which row that is, and how many columns.
+#[inline(always)]
+pub(super) unsafe fn place_totals(
+    job: &Job,
+    panel: usize,
+    first: usize,
+    rows: usize,
+    mut each: impl FnMut(*mut f32, usize, usize),
+) {
+    let columns = COLUMNS.min(job.n - panel * COLUMNS);
+    for row in 0..rows.min(job.m - first) {
+        each(job.to.add((first + row) * job.row_step + panel * COLUMNS), row, columns);
+    }
+}
 
 #[inline(always)]
 unsafe fn old_totals<S: Isa, const R: usize, const P: usize>(
@@ -199,7 +214,7 @@ unsafe fn place(factor: &FactorPlace, panel: usize, block: usize) -> *const u8 {
 }
 
 #[inline(always)]
-unsafe fn scales<S: Isa>(scale: &FactorPlace, panel: usize, block: usize) -> S::Floats {
+pub(super) unsafe fn scales<S: Isa>(scale: &FactorPlace, panel: usize, block: usize) -> S::Floats {
     let at = place(scale, panel, block);
     if scale.stored == Stored::F16 { S::load_halves(at) } else { S::load(at.cast()) }
 }

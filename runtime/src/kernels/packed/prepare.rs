@@ -1,4 +1,5 @@
 //! Rows of a as fast kernels read them: blocks of R rows, word by word side by side, so that one line of weights meets R words in a row.
+//! Tiles take rows as they are, but without gaps.
 
 use crate::kernels::lanes::load;
 use crate::kernels::matmul::DEPTH;
@@ -38,13 +39,15 @@ pub(super) struct Rows<'s, 'm> {
     /// Rows of a block, words of a row.
     pub(super) rows: usize,
     pub(super) words: usize,
+    /// Whether words of different rows lie side by side, else those of a row do.
+    pub(super) interleaves: bool,
     /// Bytes of a row that are summed together (at most [`DEPTH`]), and what minus their sum is multiplied by.
     pub(super) piece: usize,
     pub(super) factor: i32,
 }
 
 impl Rows<'_, '_> {
-    /// Writes one block: `to [words][rows]`, and for bytes `starts [pieces][rows]`.
+    /// Writes one block: `to [words][rows]`, and for bytes that are interleaved `starts [pieces][rows]`.
     pub(super) fn block(&self, block: usize, to: &mut [u32], starts: &mut [i32]) {
         if self.rows > 1 && (block + 1) * self.rows > self.m {
             to.fill(0);
@@ -84,6 +87,14 @@ impl Rows<'_, '_> {
 
     fn bytes(&self, row: usize, at: usize, to: &mut [u32], starts: &mut [i32]) {
         let mut room = [0u8; DEPTH];
+        if !self.interleaves {
+            let to = &mut to[at * self.words..(at + 1) * self.words];
+            for (part, to) in to.chunks_mut(DEPTH / 4).enumerate() {
+                let columns = part * DEPTH..self.k.min((part + 1) * DEPTH);
+                scatter(self.raw(row, columns, 1, &mut room), 0, 1, to);
+            }
+            return;
+        }
         let words_of_piece = self.piece / 4;
         let pieces = starts.len() / self.rows;
         for (piece, start) in starts.chunks_exact_mut(self.rows).enumerate() {

@@ -3,9 +3,11 @@
 #![allow(unsafe_code, reason = "functions compiled for features that are asked for before they are chosen")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "they only pass on what they are given")]
 
+use super::amx::{self, AMX_ROWS};
 use super::avx2::{Avx2, AvxVnni};
 use super::avx512::Avx512;
 use super::kernels::*;
+use super::tiles::{Native, Tiles};
 use crate::kernels::cpu::{Feature, Features};
 
 /// Kernels of one kind for a number of rows.
@@ -17,6 +19,15 @@ pub(super) struct Kernels {
     pub(super) panels: usize,
     pub(super) wide: Kernel,
     pub(super) narrow: Kernel,
+    /// Whether words of the rows of a block lie side by side.
+    pub(super) interleaves: bool,
+}
+
+/// Kernels on tiles.
+#[derive(Clone, Copy)]
+pub(super) struct TileKernels {
+    pub(super) nibbles: Kernels,
+    pub(super) bytes: Kernels,
 }
 
 /// What weights are, and what they are multiplied with.
@@ -83,8 +94,36 @@ macro_rules! sized {
             panels: $panels,
             wide: $kernel::<$weights, $rows, $panels>,
             narrow: $kernel::<$weights, $rows, 1>,
+            interleaves: true,
         }
     };
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn integers_tiles<T: Tiles, W: IntegerWeights>(job: &Job, panels: Panels, block: usize) {
+    amx::integers::<T, W>(job, panels, block);
+}
+
+fn tile_kernels_of<T: Tiles>() -> TileKernels {
+    let of = |kernel: Kernel| Kernels {
+        rows: AMX_ROWS,
+        panels: 1,
+        wide: kernel,
+        narrow: kernel,
+        interleaves: false,
+    };
+    TileKernels { nibbles: of(integers_tiles::<T, Nibbles>), bytes: of(integers_tiles::<T, Bytes>) }
+}
+
+/// The kernels on tiles of a processor with these features.
+pub(super) fn tile_kernels(features: Features) -> Option<TileKernels> {
+    (features.has(Feature::AmxInt8) && features.has(Feature::Avx512)).then(tile_kernels_of::<Native>)
+}
+
+/// The same kernels on a model of tiles; the rest of them needs AVX-512.
+#[cfg(test)]
+pub(super) fn model_tile_kernels() -> TileKernels {
+    tile_kernels_of::<super::tiles::Model>()
 }
 
 /// The kernels for `m` rows on a processor with these features, if there are some.
