@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "reading operands through pointers that were checked when the job was made")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "every line reads through them; the contract is `Kernel`'s")]
+#![allow(clippy::needless_range_loop, reason = "iterators over arrays of vectors keep them in memory")]
 
 use super::avx512::Avx512;
 use super::isa::Isa;
