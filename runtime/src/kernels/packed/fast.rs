@@ -18,6 +18,7 @@ use crate::memory::{Destination, Source, Workspace};
 use half::bf16;
 
 use super::amx;
+use super::tiles::TILE_ROWS;
 use super::x86::{Kernels, TileKernels, Weights, kernels, tile_kernels};
 
 /// How a product is computed.
@@ -56,7 +57,7 @@ fn known_layout(values: &Source<'_>, problem: &Problem) -> Option<Layout> {
     let lies_so =
         dims.iter().zip(inner).zip(wanted).all(|((&dim, &found), wanted)| dim == 1 || found == wanted as i64);
     let extents = [problem.columns, problem.groups, problem.rows];
-    let at_bytes = |stride: &i64| stride * i64::from(values.element().bits()) % 8 == 0;
+    let at_bytes = |stride: &i64| *stride >= 0 && stride * i64::from(values.element().bits()) % 8 == 0;
     let fits =
         lies_so && extents == [layout.columns, layout.groups, layout.rows] && outer.iter().all(at_bytes);
     fits.then_some(layout)
@@ -75,7 +76,7 @@ fn stored(factor: &Source<'_>) -> Option<Stored> {
     };
     let (&across, outer) = factor.strides().split_last()?;
     let bits = i64::from(factor.element().bits());
-    (across == 1 && outer.iter().all(|stride| stride * bits % 8 == 0)).then_some(stored)
+    (across == 1 && outer.iter().all(|stride| *stride >= 0 && stride * bits % 8 == 0)).then_some(stored)
 }
 
 /// Which kernel multiplies, what a word of a is for it, and what turns stored weights into its numbers.
@@ -128,23 +129,13 @@ fn ways(a: Element, b: &Quantized<'_, '_>, has_zeros: bool, constant: i32) -> Ve
     ways
 }
 
-/// Fewest rows that are worth a tile.
-const TILED_ROWS_MIN: usize = 16;
-
-/// The kernels on tiles for integers, when they take the product: weights and zero points must be signed bytes, pieces whole tiles.
-fn on_tiles(
-    tiles: TileKernels,
-    b: &Quantized<'_, '_>,
-    problem: &Problem,
-    piece: usize,
-    constant: i32,
-) -> Option<Kernels> {
-    let kernels = match b.values.element() {
-        Element::I4 | Element::U4 if (-64..=64).contains(&constant) => tiles.nibbles,
-        Element::I8 if constant == 0 => tiles.bytes,
-        _ => return None,
-    };
-    (problem.m >= TILED_ROWS_MIN && amx::takes(problem.k, piece)).then_some(kernels)
+/// Whether tiles can hold the weights: less a zero point they must be signed bytes.
+fn fits_tiles(weights: Weights, element: Element, constant: i32) -> bool {
+    match weights {
+        Weights::Nibbles => (-64..=64).contains(&constant),
+        Weights::Bytes => element == Element::I8 && constant == 0,
+        _ => true,
+    }
 }
 
 /// The plan of a product, if some kernel for a processor with these features takes it.
@@ -208,9 +199,15 @@ pub(super) fn plan_with(
         if !fits {
             return None;
         }
-        let tiled = tiles
-            .filter(|_| word == Word::Bytes && zero.is_none())
-            .and_then(|tiles| on_tiles(tiles, b, problem, piece, constant));
+        // Without scales tiles are added up one by one: the same for every number of rows.
+        let tile = if scale.is_some() { piece } else { TILE_ROWS * word.elements() };
+        let is_tiled = zero.is_none()
+            && fits_tiles(weights, b.values.element(), constant)
+            && amx::takes(k / word.elements(), tile / word.elements())
+            && k.is_multiple_of(tile)
+            && tile.is_multiple_of(depth);
+        let tiled = tiles.filter(|_| is_tiled).and_then(|tiles| tiles(weights, problem.m));
+        let piece = if tiled.is_some() { tile } else { piece };
         let kernels = tiled.or_else(|| kernels(features, weights, problem.m))?;
         Some(Plan { kernels, word, depth, piece, flip, offset, table, scale, zero })
     })
@@ -235,8 +232,11 @@ pub(super) fn product(
     let rank = destination.rank();
     let strides = destination.strides();
     let [down, across] = [strides[rank - 2], strides[rank - 1]];
-    let is_direct =
-        destination.element() == Element::F32 && (across == 1 || n == 1) && (m == 1 || down >= n as i64);
+    // Rows that do not overlap, of floats where floats may lie.
+    let is_direct = destination.element() == Element::F32
+        && (across == 1 || n == 1)
+        && (m == 1 || down >= n as i64)
+        && destination.bytes[destination.locate(0).0..].as_ptr().cast::<f32>().is_aligned();
     let pool = workspace.pool();
     let (room, staged) =
         workspace.two::<u32, f32>(blocks * rows * (words + starts), if is_direct { 0 } else { m * n })?;

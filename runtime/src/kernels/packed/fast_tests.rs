@@ -131,6 +131,17 @@ fn processors() -> Vec<Features> {
     sets.into_iter().filter(|set| set.and(Features::detected()) == *set).collect()
 }
 
+/// Sums of pairs in another order.
+fn assert_close(case: &Case, found: &[u8], expected: &[u8]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.chunks_exact(4).zip(expected.chunks_exact(4)) {
+        let [found, expected] =
+            [found, expected].map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four")));
+        let room = 1e-2 * expected.abs().max(4.0);
+        assert!((found - expected).abs() <= room, "{found} and {expected}: {case:?}");
+    }
+}
+
 fn compare(case: &Case) {
     let (expected, _) = run(case, Features::NONE);
     for features in processors() {
@@ -139,13 +150,7 @@ fn compare(case: &Case) {
         let needs_vnni = case.a == Element::I8 && !features.has(Feature::Avx2);
         assert!(is_fast || needs_vnni, "no fast kernel for {case:?} with {features}");
         if case.a == Element::BF16 && features.has(Feature::Avx512Bf16) {
-            assert_eq!(found.len(), expected.len());
-            for (found, expected) in found.chunks_exact(4).zip(expected.chunks_exact(4)) {
-                let [found, expected] =
-                    [found, expected].map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four")));
-                let room = 1e-2 * expected.abs().max(4.0);
-                assert!((found - expected).abs() <= room, "{found} and {expected}: {case:?}");
-            }
+            assert_close(case, &found, &expected);
         } else {
             assert!(found == expected, "other bits for {case:?} with {features}");
         }
@@ -294,6 +299,47 @@ fn tiles_give_the_portable_bits() {
 }
 
 #[test]
+fn pairs_on_tiles_are_close_and_do_not_depend_on_rows() {
+    if !Features::detected().has(Feature::Avx512) {
+        return;
+    }
+    for (b, scale, block, k) in [
+        (Element::I4, Some(Element::F16), 32, 160),
+        (Element::U4, Some(Element::F32), 128, 640),
+        (Element::I8, Some(Element::F16), 64, 128),
+        (Element::BF16, None, 0, 96),
+        (Element::BF16, None, 0, 1056),
+    ] {
+        for m in [1, 5, 16, 70] {
+            let case = Case {
+                destination: Element::F32,
+                a: Element::BF16,
+                b,
+                scale,
+                zeros: if b == Element::U4 { Zeros::One } else { Zeros::None },
+                has_codebook: false,
+                dims: [1, m, 40, k],
+                block,
+                is_strided: m == 5,
+                accumulate: m != 1,
+                threads: 2,
+                seed: 5,
+            };
+            let (expected, _) = run(&case, Features::NONE);
+            let (found, is_fast) = run_with(&case, Features::detected(), Some(x86::model_tile_kernels()));
+            assert!(is_fast);
+            assert_close(&case, &found, &expected);
+        }
+        if block == 32 {
+            let case = |m: usize| Case { dims: [1, m, 40, k], ..equal_rows_case(Element::BF16, b) };
+            let one = run_equal_rows(&case(1), Features::detected(), Some(x86::model_tile_kernels()));
+            let many = run_equal_rows(&case(20), Features::detected(), Some(x86::model_tile_kernels()));
+            assert!(many.chunks_exact(one.len()).all(|row| row == one), "{b}");
+        }
+    }
+}
+
+#[test]
 fn rows_do_not_depend_on_how_many_there_are() {
     for (a, b) in [
         (Element::I8, Element::I4),
@@ -301,23 +347,10 @@ fn rows_do_not_depend_on_how_many_there_are() {
         (Element::BF16, Element::I4),
         (Element::BF16, Element::BF16),
     ] {
-        let case = |m: usize| Case {
-            destination: Element::F32,
-            a,
-            b,
-            scale: Some(Element::F16),
-            zeros: Zeros::None,
-            has_codebook: false,
-            dims: [1, m, 48, 128],
-            block: 32,
-            is_strided: false,
-            accumulate: false,
-            threads: 2,
-            seed: 7,
-        };
+        let case = |m: usize| Case { dims: [1, m, 48, 128], ..equal_rows_case(a, b) };
         for features in processors() {
-            let nine = run_equal_rows(&case(9), features);
-            let one = run_equal_rows(&case(1), features);
+            let nine = run_equal_rows(&case(9), features, None);
+            let one = run_equal_rows(&case(1), features, None);
             for row in nine.chunks_exact(one.len()) {
                 assert_eq!(row, one, "{a} {b} {features}");
             }
@@ -325,8 +358,25 @@ fn rows_do_not_depend_on_how_many_there_are() {
     }
 }
 
-/// As [`run`], with every row of a the same.
-fn run_equal_rows(case: &Case, features: Features) -> Vec<u8> {
+fn equal_rows_case(a: Element, b: Element) -> Case {
+    Case {
+        destination: Element::F32,
+        a,
+        b,
+        scale: Some(Element::F16),
+        zeros: Zeros::None,
+        has_codebook: false,
+        dims: [1, 1, 48, 128],
+        block: 32,
+        is_strided: false,
+        accumulate: false,
+        threads: 2,
+        seed: 7,
+    }
+}
+
+/// As [`run_with`], with every row of a the same.
+fn run_equal_rows(case: &Case, features: Features, tiles: Option<TileKernels>) -> Vec<u8> {
     let [_, m, n, k] = case.dims;
     let mut random = Random::new(case.seed);
     let layout = Layout::of(case.b).expect("known");
@@ -344,6 +394,9 @@ fn run_equal_rows(case: &Case, features: Features) -> Vec<u8> {
     let b = Quantized { scale: Some(&scale), block: case.block, ..Quantized::plain(&b) };
     let mut out = Strided::zeros(case.destination, &[1, m, n], &[m * n, n, 1]);
     let mut workspace = Workspace::with_pool(Arc::new(Pool::new(case.threads)));
-    matmul_by(features, &mut out.destination(), &a, &b, false, &mut workspace).expect("fits");
+    let problem = check(&out.destination(), &a, &b).expect("fits");
+    let tiles = tiles.or_else(|| x86::tile_kernels(features));
+    let plan = fast::plan_with(features, tiles, case.destination, case.a, &b, &problem).expect("fast");
+    fast::product(&mut out.destination(), &a, &b, (&problem, &plan), false, &mut workspace).expect("fits");
     out.bytes().to_vec()
 }

@@ -13,7 +13,7 @@ use super::isa::{Isa, Pairs, prefetch};
 /// Bytes of one step along k of a panel.
 pub(super) const LINE_BYTES: usize = 64;
 /// How far ahead of its use a line is asked for.
-const AHEAD_BYTES: usize = 1536;
+pub(super) const AHEAD_BYTES: usize = 1536;
 
 /// How factors of a block are stored: 16 side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

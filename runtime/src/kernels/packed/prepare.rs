@@ -57,6 +57,8 @@ impl Rows<'_, '_> {
         for row in first..self.m.min(first + self.rows) {
             let at = row - first;
             match self.word {
+                Word::Bytes if !self.interleaves => self.copy::<1>(row, at, to),
+                Word::Pair if !self.interleaves => self.copy::<2>(row, at, to),
                 Word::Bytes => self.bytes(row, at, to, starts),
                 Word::Pair => self.pairs(row, at, to),
                 Word::Float => self.floats(row, at, to),
@@ -85,16 +87,19 @@ impl Rows<'_, '_> {
         room
     }
 
+    /// Elements of `size` bytes, words side by side.
+    fn copy<const SIZE: usize>(&self, row: usize, at: usize, to: &mut [u32]) {
+        let mut room = [0u8; 4 * DEPTH];
+        let to = &mut to[at * self.words..(at + 1) * self.words];
+        for (part, to) in to.chunks_mut(DEPTH).enumerate() {
+            let elements = 4 * DEPTH / SIZE;
+            let columns = part * elements..self.k.min((part + 1) * elements);
+            scatter(self.raw(row, columns, SIZE, &mut room), 0, 1, to);
+        }
+    }
+
     fn bytes(&self, row: usize, at: usize, to: &mut [u32], starts: &mut [i32]) {
         let mut room = [0u8; DEPTH];
-        if !self.interleaves {
-            let to = &mut to[at * self.words..(at + 1) * self.words];
-            for (part, to) in to.chunks_mut(DEPTH / 4).enumerate() {
-                let columns = part * DEPTH..self.k.min((part + 1) * DEPTH);
-                scatter(self.raw(row, columns, 1, &mut room), 0, 1, to);
-            }
-            return;
-        }
         let words_of_piece = self.piece / 4;
         let pieces = starts.len() / self.rows;
         for (piece, start) in starts.chunks_exact_mut(self.rows).enumerate() {

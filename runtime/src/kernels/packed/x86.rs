@@ -3,11 +3,11 @@
 #![allow(unsafe_code, reason = "functions compiled for features that are asked for before they are chosen")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "they only pass on what they are given")]
 
-use super::amx::{self, AMX_ROWS};
+use super::amx::{self, AMX_ROWS, ByteMath, PairMath, TileMath};
 use super::avx2::{Avx2, AvxVnni};
 use super::avx512::Avx512;
 use super::kernels::*;
-use super::tiles::{Native, Tiles};
+use super::tiles::{Native, TILE_ROWS, Tiles};
 use crate::kernels::cpu::{Feature, Features};
 
 /// Kernels of one kind for a number of rows.
@@ -23,12 +23,8 @@ pub(super) struct Kernels {
     pub(super) interleaves: bool,
 }
 
-/// Kernels on tiles.
-#[derive(Clone, Copy)]
-pub(super) struct TileKernels {
-    pub(super) nibbles: Kernels,
-    pub(super) bytes: Kernels,
-}
+/// Kernels on tiles, by weights and number of rows.
+pub(super) type TileKernels = fn(Weights, usize) -> Option<Kernels>;
 
 /// What weights are, and what they are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,30 +96,62 @@ macro_rules! sized {
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn integers_tiles<T: Tiles, W: IntegerWeights>(job: &Job, panels: Panels, block: usize) {
-    amx::integers::<T, W>(job, panels, block);
+unsafe fn tiled<T: Tiles, M: TileMath, const R: usize, const ROWS: usize>(
+    job: &Job,
+    panels: Panels,
+    block: usize,
+) {
+    amx::product::<T, M, R, ROWS>(job, panels, block);
 }
 
-fn tile_kernels_of<T: Tiles>() -> TileKernels {
-    let of = |kernel: Kernel| Kernels {
-        rows: AMX_ROWS,
-        panels: 1,
-        wide: kernel,
-        narrow: kernel,
-        interleaves: false,
-    };
-    TileKernels { nibbles: of(integers_tiles::<T, Nibbles>), bytes: of(integers_tiles::<T, Bytes>) }
+/// One row alone, up to 16, or many: for every number when the order of sums is the tiles' own, else for those that are worth it.
+fn tile_kernels_of<T: Tiles, M: TileMath>(m: usize, is_worth: usize) -> Option<Kernels> {
+    let of =
+        |rows, kernel: Kernel| Kernels { rows, panels: 1, wide: kernel, narrow: kernel, interleaves: false };
+    match m {
+        _ if m < is_worth => None,
+        1 => Some(of(1, tiled::<T, M, 1, 1>)),
+        2..=TILE_ROWS => Some(of(TILE_ROWS, tiled::<T, M, TILE_ROWS, TILE_ROWS>)),
+        _ => Some(of(AMX_ROWS, tiled::<T, M, TILE_ROWS, AMX_ROWS>)),
+    }
+}
+
+fn byte_tiles<T: Tiles>(weights: Weights, m: usize) -> Option<Kernels> {
+    match weights {
+        Weights::Nibbles => tile_kernels_of::<T, ByteMath<Nibbles>>(m, TILE_ROWS),
+        Weights::Bytes => tile_kernels_of::<T, ByteMath<Bytes>>(m, TILE_ROWS),
+        _ => None,
+    }
+}
+
+fn pair_tiles<T: Tiles>(weights: Weights, m: usize) -> Option<Kernels> {
+    match weights {
+        Weights::PairsCodes => tile_kernels_of::<T, PairMath<Codes>>(m, 1),
+        Weights::PairsSigned => tile_kernels_of::<T, PairMath<Signed>>(m, 1),
+        Weights::PairsBf16 => tile_kernels_of::<T, PairMath<Bf16>>(m, 1),
+        _ => None,
+    }
+}
+
+fn all_tiles<T: Tiles>(weights: Weights, m: usize) -> Option<Kernels> {
+    byte_tiles::<T>(weights, m).or_else(|| pair_tiles::<T>(weights, m))
 }
 
 /// The kernels on tiles of a processor with these features.
 pub(super) fn tile_kernels(features: Features) -> Option<TileKernels> {
-    (features.has(Feature::AmxInt8) && features.has(Feature::Avx512)).then(tile_kernels_of::<Native>)
+    let has = |feature| features.has(Feature::Avx512) && features.has(feature);
+    match (has(Feature::AmxInt8), has(Feature::AmxBf16)) {
+        (true, true) => Some(all_tiles::<Native>),
+        (true, false) => Some(byte_tiles::<Native>),
+        (false, true) => Some(pair_tiles::<Native>),
+        (false, false) => None,
+    }
 }
 
 /// The same kernels on a model of tiles; the rest of them needs AVX-512.
 #[cfg(test)]
 pub(super) fn model_tile_kernels() -> TileKernels {
-    tile_kernels_of::<super::tiles::Model>()
+    all_tiles::<super::tiles::Model>
 }
 
 /// The kernels for `m` rows on a processor with these features, if there are some.
