@@ -93,6 +93,11 @@ macro_rules! isa {
                 both!(halves; _mm256_cvtph_ps(halves))
             }
             #[inline(always)]
+            unsafe fn load_bf16(at: *const u8) -> [__m256; 2] {
+                let words = [_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(16).cast())];
+                both!(words; _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(words))))
+            }
+            #[inline(always)]
             unsafe fn add(left: [__m256; 2], right: [__m256; 2]) -> [__m256; 2] {
                 both!(left right; _mm256_add_ps(left, right))
             }

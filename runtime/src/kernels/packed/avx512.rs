@@ -80,6 +80,11 @@ impl Isa for Avx512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))
     }
     #[inline(always)]
+    unsafe fn load_bf16(at: *const u8) -> __m512 {
+        let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+    }
+    #[inline(always)]
     unsafe fn add(left: __m512, right: __m512) -> __m512 {
         _mm512_add_ps(left, right)
     }

@@ -32,6 +32,7 @@ pub(super) struct Plan {
     offset: i32,
     table: [f32; 16],
     scale: Option<Stored>,
+    one_scale: Option<[f32; PANEL_COLUMNS]>,
     zero: Option<Stored>,
 }
 
@@ -68,6 +69,7 @@ fn stored(factor: &Source<'_>) -> Option<Stored> {
     let stored = match factor.element() {
         Element::F32 => Stored::F32,
         Element::F16 => Stored::F16,
+        Element::BF16 => Stored::BF16,
         Element::I8 => Stored::I8,
         Element::U8 => Stored::U8,
         Element::I4 => Stored::I4,
@@ -138,6 +140,11 @@ fn fits_tiles(weights: Weights, element: Element, constant: i32) -> bool {
     }
 }
 
+/// Whether all factors are one.
+fn is_constant(factor: &Source<'_>) -> bool {
+    factor.dims().iter().zip(factor.strides()).all(|(&dim, &stride)| dim == 1 || stride == 0)
+}
+
 /// The plan of a product, if some kernel for a processor with these features takes it.
 pub(super) fn plan(
     features: Features,
@@ -163,13 +170,18 @@ pub(super) fn plan_with(
     if problem.m == 0 || problem.n == 0 || k == 0 || !destination.is_float() || destination == Element::F64 {
         return None;
     }
-    let scale =
-        b.scale.map(|scale| stored(scale).filter(|stored| matches!(stored, Stored::F32 | Stored::F16)));
+    // One factor for all is kept with the plan, 16 times side by side.
+    let one_scale = b.scale.filter(|scale| scale.element().is_float() && is_constant(scale)).map(|scale| {
+        let mut one = [0f32];
+        load(scale, 0, 1, &mut one);
+        [one[0]; PANEL_COLUMNS]
+    });
+    let scale = b.scale.map(|scale| match one_scale {
+        Some(_) => Some(Stored::F32),
+        None => stored(scale).filter(|stored| matches!(stored, Stored::F32 | Stored::F16 | Stored::BF16)),
+    });
     let is_code = |zero: &Source<'_>| zero.element().is_integer() && zero.element().bits() <= 8;
     // One zero point for all is part of the numbers.
-    let is_constant = |zero: &Source<'_>| {
-        zero.dims().iter().zip(zero.strides()).all(|(&dim, &stride)| dim == 1 || stride == 0)
-    };
     let (zero, constant) = match b.zero {
         None => (None, 0),
         Some(zero) if !is_code(zero) => return None,
@@ -209,7 +221,7 @@ pub(super) fn plan_with(
         let tiled = tiles.filter(|_| is_tiled).and_then(|tiles| tiles(weights, problem.m));
         let piece = if tiled.is_some() { tile } else { piece };
         let kernels = tiled.or_else(|| kernels(features, weights, problem.m))?;
-        Some(Plan { kernels, word, depth, piece, flip, offset, table, scale, zero })
+        Some(Plan { kernels, word, depth, piece, flip, offset, table, scale, one_scale, zero })
     })
 }
 
@@ -273,7 +285,15 @@ pub(super) fn product(
             b: b.values.bytes[b.values.locate(right.values).0..].as_ptr(),
             panel_bytes: bytes(b.values, b.values.rank() - 5),
             lines,
-            scale: plan.scale.and_then(|stored| factor_place(b.scale?, right.scale, stored)),
+            scale: match &plan.one_scale {
+                Some(one) => Some(FactorPlace {
+                    at: one.as_ptr().cast(),
+                    stored: Stored::F32,
+                    panel_bytes: 0,
+                    block_bytes: 0,
+                }),
+                None => plan.scale.and_then(|stored| factor_place(b.scale?, right.scale, stored)),
+            },
             zero: plan.zero.and_then(|stored| factor_place(b.zero?, right.zero, stored)),
             flip: plan.flip,
             offset: plan.offset,

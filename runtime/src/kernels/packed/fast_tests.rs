@@ -26,6 +26,7 @@ struct Case {
     b: Element,
     scale: Option<Element>,
     zeros: Zeros,
+    has_one_scale: bool,
     has_codebook: bool,
     dims: [usize; 4],
     block: usize,
@@ -66,6 +67,10 @@ fn run_with(case: &Case, features: Features, tiles: Option<TileKernels>) -> (Vec
     let b = pack(case.b, &layout, &numbers(case.b, batch * k * n, &mut random), [batch, k, n], 1.0);
     let blocks = if case.block == 0 { 1 } else { k.div_ceil(case.block) };
     let scale = case.scale.map(|element| {
+        if case.has_one_scale {
+            let dims = [batch, n.div_ceil(layout.columns), blocks, layout.columns];
+            return strided(element, &dims, &[0; 4], &[-0.375]);
+        }
         let scales = numbers(element, batch * blocks * n, &mut random);
         pack_factors(element, layout.columns, &scales, [batch, blocks, n])
     });
@@ -161,14 +166,18 @@ fn integer_cases() -> impl Strategy<Value = Case> {
     use Element as E;
     let kinds = prop_oneof![Just(E::I4), Just(E::U4), Just(E::I8), Just(E::U8)];
     let zeros = prop_oneof![Just(Zeros::None), Just(Zeros::One), Just(Zeros::All)];
-    let parts =
-        (kinds, zeros, prop_oneof![Just(E::F16), Just(E::F32)], prop_oneof![Just(E::F32), Just(E::BF16)]);
+    let parts = (
+        kinds,
+        zeros,
+        prop_oneof![Just(E::F16), Just(E::F32), Just(E::BF16)],
+        prop_oneof![Just(E::F32), Just(E::BF16)],
+    );
     let extents = (1usize..3, 1usize..20, 1usize..150, 1usize..90, 0usize..5);
-    (parts, extents, any::<[bool; 2]>(), 1usize..4, any::<u64>()).prop_map(
+    (parts, extents, any::<[bool; 3]>(), 1usize..4, any::<u64>()).prop_map(
         |(
             (b, zeros, scale, destination),
             (batch, m, n, eights, block),
-            [is_strided, accumulate],
+            [is_strided, accumulate, is_third],
             threads,
             seed,
         )| {
@@ -186,6 +195,7 @@ fn integer_cases() -> impl Strategy<Value = Case> {
                 b,
                 scale: Some(scale),
                 zeros,
+                has_one_scale: is_third,
                 has_codebook: false,
                 dims: [batch, m, n, k],
                 block,
@@ -212,14 +222,14 @@ fn float_cases() -> impl Strategy<Value = Case> {
         Just((E::F32, false)),
     ];
     let zeros = prop_oneof![Just(Zeros::None), Just(Zeros::One), Just(Zeros::All)];
-    let scales = prop_oneof![Just(None), Just(Some(E::F16)), Just(Some(E::F32))];
+    let scales = prop_oneof![Just(None), Just(Some(E::F16)), Just(Some(E::F32)), Just(Some(E::BF16))];
     let left = prop_oneof![Just(E::F32), Just(E::F16), Just(E::BF16)];
     let extents = (1usize..3, 1usize..20, 1usize..150, 1usize..40, 0usize..4);
-    ((kinds, zeros, scales, left), extents, any::<[bool; 2]>(), 1usize..4, any::<u64>()).prop_map(
+    ((kinds, zeros, scales, left), extents, any::<[bool; 3]>(), 1usize..4, any::<u64>()).prop_map(
         |(
             ((b, has_codebook), zeros, scale, a),
             (batch, m, n, eights, block),
-            [is_strided, accumulate],
+            [is_strided, accumulate, is_third],
             threads,
             seed,
         )| {
@@ -230,6 +240,7 @@ fn float_cases() -> impl Strategy<Value = Case> {
                 b,
                 scale,
                 zeros: if has_zeros { zeros } else { Zeros::None },
+                has_one_scale: is_third && scale.is_some(),
                 has_codebook,
                 dims: [batch, m, n, eights * 8],
                 block: if scale.is_some() { [0, 8, 32, 128][block] } else { 0 },
@@ -277,6 +288,7 @@ fn tiles_give_the_portable_bits() {
                 b,
                 scale: Some(Element::F16),
                 zeros,
+                has_one_scale: false,
                 has_codebook: false,
                 dims: [1, m, n, k],
                 block,
@@ -317,6 +329,7 @@ fn pairs_on_tiles_are_close_and_do_not_depend_on_rows() {
                 b,
                 scale,
                 zeros: if b == Element::U4 { Zeros::One } else { Zeros::None },
+                has_one_scale: false,
                 has_codebook: false,
                 dims: [1, m, 40, k],
                 block,
@@ -365,6 +378,7 @@ fn equal_rows_case(a: Element, b: Element) -> Case {
         b,
         scale: Some(Element::F16),
         zeros: Zeros::None,
+        has_one_scale: false,
         has_codebook: false,
         dims: [1, 1, 48, 128],
         block: 32,

@@ -45,6 +45,8 @@ pub(super) trait Isa {
     unsafe fn store(at: *mut f32, floats: Self::Floats);
     /// 16 halves as floats.
     unsafe fn load_halves(at: *const u8) -> Self::Floats;
+    /// 16 bf16 as floats.
+    unsafe fn load_bf16(at: *const u8) -> Self::Floats;
     /// `left + right`.
     unsafe fn add(left: Self::Floats, right: Self::Floats) -> Self::Floats;
     /// `left - right`.

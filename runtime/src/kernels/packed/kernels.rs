@@ -20,6 +20,7 @@ pub(super) const AHEAD_BYTES: usize = 1536;
 pub(super) enum Stored {
     F32,
     F16,
+    BF16,
     I8,
     U8,
     I4,
@@ -216,7 +217,11 @@ unsafe fn place(factor: &FactorPlace, panel: usize, block: usize) -> *const u8 {
 #[inline(always)]
 pub(super) unsafe fn scales<S: Isa>(scale: &FactorPlace, panel: usize, block: usize) -> S::Floats {
     let at = place(scale, panel, block);
-    if scale.stored == Stored::F16 { S::load_halves(at) } else { S::load(at.cast()) }
+    match scale.stored {
+        Stored::F16 => S::load_halves(at),
+        Stored::BF16 => S::load_bf16(at),
+        _ => S::load(at.cast()),
+    }
 }
 
 /// Zero points, and the offset added.
