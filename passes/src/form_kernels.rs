@@ -10,7 +10,7 @@
 //!   another one of its kernel, so rows may be cut freely and each weight is read once per cut.
 //! - kind `convolution`: one convolution first, then element-wise ops of its result's shape, quantisations by tensor or channel too.
 //! - kind `elementwise`: element-wise ops of one result shape; operands broadcast to it.
-//! - kind `attention`: one attention.
+//! - kind `attention`: one attention, last, and before it the rotation of its queries where nothing else reads them.
 //! - kind `chain`: kernels of kind `convolution`, each but the first reading a result of an earlier one.
 //! - Data movement stays outside, as single ops.
 //!
@@ -236,8 +236,18 @@ impl<'a> Grouping<'a> {
                 let group = self.start(Kind::Convolution, at);
                 self.grow(group);
             } else if def == &core::ATTENTION {
-                self.start(Kind::Attention, at);
+                let group = self.start(Kind::Attention, at);
+                self.join_rotation(at, group);
             }
+        }
+    }
+
+    /// Takes in the rotation of an attention's queries, which nothing else reads: queries come into SRAM as the product made them.
+    fn join_rotation(&mut self, attention: usize, group: usize) {
+        let Some(q) = self.module.operand_at(self.ops[attention], 0) else { return };
+        let rope = self.producer(q).filter(|at| self.def(*at) == &core::ROPE && self.group_of[*at].is_none());
+        if let Some(rope) = rope.filter(|_| self.module.value(q).users[..] == [self.ops[attention]]) {
+            self.join(rope, group);
         }
     }
 

@@ -4,7 +4,7 @@
 //! arXiv:2307.08691). Keys and values may lie in state buffers with the context's capacity as strides; their number may be a register.
 //!
 //! ```text
-//! for b, heads, queries: fill; for keys: transfer k, v, mask; attention; finish; transfer o
+//! for b, heads, queries: transfer q; rope; fill; for keys: transfer k, v, mask; attention; finish; transfer o
 //! ```
 
 use super::kernel::Kernel;
@@ -19,6 +19,7 @@ use tilewright_ir::dialects::{core, tile};
 use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::OpId;
+use tilewright_ir::op_def::OpDef;
 use tilewright_runtime::kernels::attention::KEYS;
 
 /// Rows of this file.
@@ -30,7 +31,11 @@ pub static LOWERINGS: &[Lowering] = &[
 fn place_kernel(context: &PlaceContext) -> Result<(), String> {
     let block = context.module.entry(context.op, 0);
     let ops = &context.module.block(block).ops;
-    let op = ops.iter().find(|op| context.module.op(**op).def == &core::ATTENTION);
+    let find = |def: &OpDef| ops.iter().find(|op| context.module.op(**op).def == def);
+    if let Some(rope) = find(&core::ROPE) {
+        super::elementwise::place(&PlaceContext { op: *rope, ..*context })?;
+    }
+    let op = find(&core::ATTENTION);
     place(&PlaceContext { op: *op.ok_or("a kernel without its attention")?, ..*context })
 }
 
@@ -49,9 +54,14 @@ pub(super) fn place(context: &PlaceContext) -> Result<(), String> {
 
 fn lower_kernel(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     let kernel = Kernel::open(context, op)?;
-    let inner = *kernel.ops.first().ok_or("a kernel without its attention")?;
-    let result = kernel.outputs.get(&context.result(inner, 0)).cloned();
-    lower(context, inner, &result.ok_or("the attention's result does not leave its kernel")?)
+    let (inner, before) = kernel.ops.split_last().ok_or("a kernel without its attention")?;
+    let result = kernel.outputs.get(&context.result(*inner, 0)).cloned();
+    lower(
+        context,
+        *inner,
+        before.first().copied(),
+        &result.ok_or("the attention's result does not leave its kernel")?,
+    )
 }
 
 /// Axes of the nest.
@@ -60,8 +70,10 @@ const HEAD: usize = 1;
 const QUERY: usize = 2;
 const KEY: usize = 3;
 
-fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), String> {
-    let (q, k, v) = (context.operand(op, 0)?, context.operand(op, 1)?, context.operand(op, 2)?);
+/// Writes an attention, whose queries a `rope` rotates on their way.
+fn lower(context: &mut LoweringContext, op: OpId, rope: Option<OpId>, result: &View) -> Result<(), String> {
+    let q = context.operand(rope.unwrap_or(op), 0)?;
+    let (k, v) = (context.operand(op, 1)?, context.operand(op, 2)?);
     let (mask, sinks) = (context.optional(op, 3)?, context.optional(op, 4)?);
     if result.dims.contains(&Dim::Known(0)) {
         return Ok(());
@@ -87,8 +99,19 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
     let mask =
         mask.map(|mask| add(Tiled::new(mask, &[Some(BATCH), Some(HEAD), None, Some(QUERY), Some(KEY)])));
     let sinks = sinks.transpose()?.map(|sinks| add(Tiled::new(sinks, &[Some(HEAD), None])));
+    let mut rotation = None;
+    if let Some(op) = rope {
+        // An entry per query, or one for all, and as wide as each is.
+        let mut table = |slot: usize| {
+            let view = context.operand(op, slot)?;
+            let width = view.dims.last().cloned().ok_or("a table of angles is a scalar")?;
+            let view = grouped(&view.broadcast_to(&[&q.dims[..3], &[width]].concat()))?;
+            Ok::<usize, String>(add(Tiled::new(view, &query_axes)))
+        };
+        rotation = Some(Rotation { op, cos: table(1)?, sin: table(2)?, rotated: None });
+    }
     // Whole steps of the kernel, so that programs with other tiles round alike. Where not even one fits, parts of one do.
-    let problem = problem(context, &q, &v, &loads, mask, group)?;
+    let problem = problem(context, &q, &v, &loads, mask, rotation.as_ref(), group)?;
     let found = with_sums(&problem, limits(context)).or_else(|_| {
         let mut problem = problem.clone();
         problem.axes[KEY] = Axis::new("key", problem.axes[KEY].extent, 1);
@@ -119,6 +142,7 @@ fn lower(context: &mut LoweringContext, op: OpId, result: &View) -> Result<(), S
         group,
         mask,
         sinks,
+        rotation,
         sums,
         value_width: v.dims[3].clone(),
         running: None,
@@ -142,6 +166,7 @@ fn problem(
     v: &View,
     loads: &[Tiled],
     mask: Option<usize>,
+    rotation: Option<&Rotation>,
     group: i64,
 ) -> Result<Problem, String> {
     let maximum = |dim: &Dim| context.maximum(dim).map(|value| value.max(1) as u64);
@@ -171,7 +196,7 @@ fn problem(
         operands.push(fixed(Flow::Load, &axes, view.element.bits() as u64, repeats));
     }
     let all = vec![BATCH, HEAD, QUERY, KEY];
-    let work = vec![
+    let mut work = vec![
         Work {
             axes: all.clone(),
             factor: rows * (d + e),
@@ -180,6 +205,24 @@ fn problem(
         // Maximum, exponential, sum and scaling of each score.
         Work { axes: all.clone(), factor: 4 * rows, per_cycle: context.machine.vector_lanes },
     ];
+    if let Some(rotation) = rotation {
+        for table in [rotation.cos, rotation.sin] {
+            let view = &loads[table].view;
+            let follows = [(0, BATCH), (1, HEAD), (3, QUERY)];
+            let axes: Vec<usize> =
+                follows.iter().filter(|(dim, _)| view.strides[*dim] != 0).map(|(_, axis)| *axis).collect();
+            let repeats = if view.strides[2] == 0 { 1 } else { rows };
+            operands.push(fixed(
+                Flow::Load,
+                &axes,
+                view.element.bits() as u64,
+                repeats * maximum(&view.dims[4])?,
+            ));
+        }
+        operands.push(fixed(Flow::Hold, &[HEAD, QUERY], bits, rows * d));
+        let lanes = context.machine.vector_lanes;
+        work.push(Work { axes: vec![BATCH, HEAD, QUERY], factor: 2 * rows * d, per_cycle: lanes });
+    }
     let keys = maximum(&loads[1].view.dims[2])?;
     let axes = vec![
         Axis::with_tile("batch", maximum(&q.dims[0])?, 1),
@@ -200,10 +243,40 @@ struct Flash {
     group: i64,
     mask: Option<usize>,
     sinks: Option<usize>,
+    rotation: Option<Rotation>,
     /// The space of what a query tile carries.
     sums: &'static str,
     value_width: Dim,
     running: Option<Running>,
+}
+
+/// How queries are rotated when they have come in.
+struct Rotation {
+    /// The `core.rope`.
+    op: OpId,
+    /// Loads of its tables.
+    cos: usize,
+    sin: usize,
+    /// The query tile as it is multiplied.
+    rotated: Option<View>,
+}
+
+impl Rotation {
+    /// Rotates the query tile `[1, key heads, rows, queries, d]` into one beside it.
+    fn turn(&mut self, context: &mut LoweringContext, tiles: &Tiles, group: i64) -> Result<(), String> {
+        let q = tiles.load(0);
+        let width = q.dims[4].known().ok_or("the width of queries is not known")?;
+        let (heads, queries) = (tiles.places[HEAD].capacity, tiles.places[QUERY].capacity);
+        let capacity = [1, heads, group, queries, width];
+        let whole = capacity.map(Dim::Known);
+        let buffer = context.buffer_with_capacity(space::SRAM, q.element, &whole, &capacity)?;
+        let rotated = View { dims: q.dims.clone(), ..buffer };
+        let within_batch = |view: &View| Some(view.without_axis(0));
+        let operands = [q, tiles.load(self.cos), tiles.load(self.sin)].map(within_batch);
+        tile_op::emit(context, self.op, &rotated.without_axis(0), &operands)?;
+        self.rotated = Some(rotated);
+        Ok(())
+    }
 }
 
 /// What a query tile carries over key tiles: [key heads, rows, queries, e], [key heads, rows, queries] twice.
@@ -293,6 +366,9 @@ impl Flash {
 
 impl Body for Flash {
     fn begin(&mut self, context: &mut LoweringContext, tiles: &Tiles) -> Result<(), String> {
+        if let Some(rotation) = &mut self.rotation {
+            rotation.turn(context, tiles, self.group)?;
+        }
         let sinks = self.sinks.map(|sinks| tiles.load(sinks));
         let places = [&tiles.places[HEAD], &tiles.places[QUERY]];
         self.running =
@@ -304,7 +380,8 @@ impl Body for Flash {
         let running = self.running.as_ref().ok_or("attention steps before it begins")?;
         let one = has_one_query(&tiles.places[QUERY]);
         let [accumulator, maximum, sum] = running.views(one);
-        let q = grouped_rows(tiles.load(0), one);
+        let rotated = self.rotation.as_ref().and_then(|rotation| rotation.rotated.as_ref());
+        let q = grouped_rows(rotated.unwrap_or(tiles.load(0)), one);
         let (k, v) = (self.shared(tiles.load(1), one), self.shared(tiles.load(2), one));
         let mask = self.mask.map(|mask| grouped_rows(tiles.load(mask), one));
         let mut command = context
