@@ -126,6 +126,7 @@ fn lower(context: &mut LoweringContext, op: OpId, rope: Option<OpId>, result: &V
         results: vec![Tiled::new(grouped(result)?, &query_axes)],
         result_axes: Vec::new(),
         is_pipelined: true,
+        cut: None,
     };
     let attributes = &context.op(op).attributes;
     let float =
@@ -230,7 +231,7 @@ fn problem(
         Axis::new("query", maximum(&q.dims[2])?, 1),
         Axis::new("key", keys, KEYS as u64),
     ];
-    Ok(Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 })
+    Ok(Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0, keeps: None })
 }
 
 struct Flash {

@@ -83,6 +83,7 @@ fn lower_groups(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         results,
         result_axes: Vec::new(),
         is_pipelined: true,
+        cut: None,
     };
     nest.run(
         context,
@@ -169,6 +170,7 @@ fn lower_attention(context: &mut LoweringContext, op: OpId) -> Result<(), String
         results: vec![Tiled::new(grouped(&result)?, &query_axes)],
         result_axes: Vec::new(),
         is_pipelined: false,
+        cut: None,
         loads,
     };
     let fields = context.fields(op);
@@ -247,7 +249,7 @@ fn plan(
         // Whole steps of the kernel: programs with other tiles round alike.
         Axis::new("key", maximum(&first.k.dims[2])?, (KEYS as u64 / unit).max(1)),
     ];
-    let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0 };
+    let problem = Problem { axes, operands, work, orders: vec![all], fixed_sram_bytes: 0, keeps: None };
     with_sums(&problem, limits(context)).map_err(|error| error.to_string())
 }
 
@@ -380,6 +382,7 @@ impl Pieces<'_> {
             results: Vec::new(),
             result_axes: Vec::new(),
             is_pipelined: true,
+            cut: None,
         };
         nest.run(
             context,

@@ -11,7 +11,7 @@
 use super::cluster_body::{ClusterBody, Part, Tile};
 use super::cluster_plan::ClusterPlan;
 use super::machine::limits;
-use super::nest::{Nest, Tiled};
+use super::nest::{Cut, Nest, Tiled};
 use super::product::Product;
 use crate::lowering::LoweringContext;
 use crate::view::View;
@@ -55,6 +55,11 @@ pub struct Cluster {
     pub m: Dim2,
     /// Whether the left operands lie in SRAM already.
     pub x_is_resident: bool,
+    /// Given when the first columns of the left operand, which is one for all products, may stay in SRAM: whether the others are written
+    /// to memory beforehand.
+    pub keeps_x: Option<bool>,
+    /// Where they lie, if any do; the left operands of the products have the others. Both are views of all columns, of which a part is there.
+    pub kept: Option<View>,
     /// Products, at least one, all of one n.
     pub products: Vec<Product>,
     /// Values.
@@ -178,9 +183,17 @@ impl Cluster {
             let bias = product.bias.as_ref().map(|view| load(Tiled::new(view.clone(), &[n])));
             // What several products read comes in once.
             let earlier = self.products[..index].iter().position(|other| other.x == product.x);
+            let kept = match (earlier, &self.kept) {
+                (Some(earlier), _) => parts[earlier].kept,
+                (None, Some(kept)) => {
+                    let kept = kept.split(rank + 1, depth.unit).ok_or("k does not split in blocks")?;
+                    Some(load(Tiled::new(kept, &follow(&[m, k, None]))))
+                }
+                (None, None) => None,
+            };
             let x = earlier.map_or_else(|| load(x), |earlier| parts[earlier].x);
             let w = load(w);
-            parts.push(Part { x, w, codebook, indices, scale, zero_point, x_zero, w_zero, bias });
+            parts.push(Part { x, kept, w, codebook, indices, scale, zero_point, x_zero, w_zero, bias });
         }
         let mut results = Vec::new();
         let mut homes = Vec::new();
@@ -213,7 +226,9 @@ impl Cluster {
         let tiles: Vec<i64> = plan.tile.tiles.iter().map(|tile| *tile as i64).collect();
         let result_axes = if piece.is_some() { vec![0, 1] } else { Vec::new() };
         let order = plan.tile.order.clone();
-        let nest = Nest { extents, tiles, order, loads, results, result_axes, is_pipelined: true };
+        let cut =
+            parts[0].kept.map(|kept| Cut { at: plan.tile.kept as i64, only: [vec![kept], vec![parts[0].x]] });
+        let nest = Nest { extents, tiles, order, loads, results, result_axes, is_pipelined: true, cut };
         let is_looped = nest.is_looped(context, rank + 2)?;
         let mut body = ClusterBody {
             cluster: self,

@@ -20,6 +20,8 @@ use tilewright_ir::element::Element;
 /// Loads of a product, by index.
 pub(super) struct Part {
     pub(super) x: usize,
+    /// The first columns of x, where they lie apart.
+    pub(super) kept: Option<usize>,
     pub(super) w: usize,
     pub(super) codebook: Option<usize>,
     pub(super) indices: Option<usize>,
@@ -230,6 +232,7 @@ impl ClusterBody<'_> {
             order: vec![0],
             result_axes: vec![0],
             is_pipelined: true,
+            cut: None,
             loads,
             results,
         };
@@ -295,7 +298,8 @@ impl Body for ClusterBody<'_> {
         let rank = self.cluster.batch.len();
         for (index, part) in self.parts.iter().enumerate() {
             let product = &self.cluster.products[index];
-            let x = self.under_batch(tiles, self.merged(tiles.load(part.x), rank + 1)?);
+            let x = part.kept.and_then(|kept| tiles.find(kept)).unwrap_or_else(|| tiles.load(part.x));
+            let x = self.under_batch(tiles, self.merged(x, rank + 1)?);
             let w = self.under_batch(tiles, self.merged(tiles.load(part.w), rank)?);
             let def = if product.integer_zeros.is_some() { &tile::MATMUL_INTEGER } else { &tile::MATMUL };
             let command = context.command(def, engine::MATRIX).view(&self.sums[index]);

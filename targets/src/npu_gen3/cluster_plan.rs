@@ -10,7 +10,7 @@
 use super::cluster::{Cluster, Home};
 use super::machine::macs_per_cycle;
 use super::product::CODEBOOK_BYTES;
-use super::tile_search::{Axis, Flow, Limits, Operand, Plan, Problem, TooLarge, Work, best_of};
+use super::tile_search::{Axis, Flow, Keeps, Limits, Operand, Plan, Problem, TooLarge, Work, best_of};
 use crate::lowering::{LoweringContext, space};
 use crate::view::View;
 use tilewright_ir::dialects::core;
@@ -280,6 +280,13 @@ impl Cluster {
         swapped.swap(m, n);
         let codebooks = self.products.iter().filter(|product| product.codebook.is_some()).count() as u64;
         let fixed_sram_bytes = codebooks * CODEBOOK_BYTES;
-        Ok(Problem { axes, operands, work, orders: vec![all, swapped], fixed_sram_bytes })
+        // The left operand is the first of all.
+        let keeps = self.keeps_x.map(|is_written| Keeps {
+            is_written,
+            operand: 0,
+            axis: k,
+            step_bytes: (rows * fixed_k * first.x.element.bits() as u64).div_ceil(8),
+        });
+        Ok(Problem { axes, operands, work, orders: vec![all, swapped], fixed_sram_bytes, keeps })
     }
 }

@@ -144,7 +144,7 @@ pub fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         members.push(member);
     }
     let result = group.output(&shape.align_result(&result)?);
-    group.nodes.push(Node { op, operands: members, result, along: shape.along.clone() });
+    group.nodes.push(Node { op, operands: members, result, along: shape.along.clone(), part: None });
     group.run(context)
 }
 
@@ -255,7 +255,7 @@ pub fn add_to_group(
             });
         }
         let result = member(context, kernel, group, members, context.result(*op, 0))?;
-        group.nodes.push(Node { op: *op, operands, result, along: vec![] });
+        group.nodes.push(Node { op: *op, operands, result, along: vec![], part: None });
     }
     Ok(())
 }

@@ -53,6 +53,8 @@ pub struct Node {
     pub result: usize,
     /// Axes of the iteration space that it works along, as its last ones.
     pub along: Vec<usize>,
+    /// The part of the last axis that it computes: first step and number of steps; all when none is given. Its result is as long.
+    pub part: Option<[i64; 2]>,
 }
 
 /// A group.
@@ -109,6 +111,13 @@ impl Group {
         self.result(view, Role::Resident(view.clone()))
     }
 
+    /// Adds a result as [`Group::output`] or [`Group::resident`] that has a part of the last axis only.
+    pub fn part(&mut self, view: &View, is_resident: bool) -> usize {
+        let member = if is_resident { self.resident(view) } else { self.output(view) };
+        self.members[member].extends[view.rank() - 1] = false;
+        member
+    }
+
     fn result(&mut self, view: &View, role: Role) -> usize {
         let extends = (0..view.rank())
             .map(|axis| view.dims[axis] == self.extents[axis] && view.dims[axis] != Dim::Known(1));
@@ -163,6 +172,7 @@ impl Group {
             results: outputs.iter().map(tiled).collect(),
             result_axes: Vec::new(),
             is_pipelined: true,
+            cut: None,
         };
         let place_of =
             |list: &[(usize, View)], member: usize| list.iter().position(|entry| entry.0 == member);
@@ -208,7 +218,14 @@ impl Group {
             .chain(node.along.iter().copied())
             .collect();
         let view = |member: usize| views[member].as_ref().expect("every member has a tile").permute(&order);
-        let operands: Vec<Option<View>> = node.operands.iter().map(|operand| operand.map(view)).collect();
+        let last = self.extents.len() - 1;
+        let read = |member: usize| match node.part {
+            Some([start, length]) if self.members[member].extends[last] => {
+                view(member).slice(last, &Dim::Known(start), &Dim::Known(length), 1)
+            }
+            _ => view(member),
+        };
+        let operands: Vec<Option<View>> = node.operands.iter().map(|operand| operand.map(read)).collect();
         tile_op::emit(context, node.op, &view(node.result), &operands)
     }
 
@@ -298,7 +315,7 @@ impl Group {
         };
         let follows: Vec<usize> = (0..self.extents.len()).filter(|axis| member.extends[*axis]).collect();
         let mut operand = Operand::new(flow, &follows, member.element.bits() as u64);
-        if let Role::Input(view) = &member.role {
+        if let Role::Input(view) | Role::Output(view) = &member.role {
             for axis in (0..view.rank()).filter(|axis| !member.extends[*axis] && view.strides[*axis] != 0) {
                 operand.fixed *= context.maximum(&view.dims[axis])?.max(1) as u64;
             }
@@ -334,6 +351,7 @@ impl Group {
             }],
             orders: vec![(0..axes.len()).collect()],
             fixed_sram_bytes: 0,
+            keeps: None,
             axes,
         };
         let open = problem.axes.iter().filter(|axis| axis.extent > axis.granule).count();

@@ -78,6 +78,8 @@ fn lower(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
     };
     let cluster = Cluster {
         x_is_resident: false,
+        keeps_x: None,
+        kept: None,
         batch,
         m: shape,
         products: vec![product],

@@ -26,6 +26,7 @@ pub mod movement;
 pub mod nest;
 pub mod product;
 pub mod rows;
+mod rows_parted;
 pub mod rows_schedule;
 pub mod rows_staged;
 pub mod spatial;

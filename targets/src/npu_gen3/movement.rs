@@ -77,6 +77,7 @@ fn lower_iota(context: &mut LoweringContext, op: OpId) -> Result<(), String> {
         results: vec![Tiled::in_order(destination)],
         result_axes: Vec::new(),
         is_pipelined: true,
+        cut: None,
     };
     nest.run(
         context,

@@ -10,6 +10,9 @@
 //!   transfer a1 <- x[i + t..]; wait a0; body(a0); transfer a0 <- x[i + 2t..]; wait a1; body(a1)
 //! ```
 
+mod pipeline;
+
+use self::pipeline::Stretch;
 use crate::lowering::{LoweringContext, engine, space};
 use crate::view::View;
 use tilewright_ir::dim::{Dim, Function};
@@ -129,6 +132,17 @@ pub struct Nest {
     pub result_axes: Vec<usize>,
     /// Whether the innermost loop is double-buffered and unrolled by two.
     pub is_pipelined: bool,
+    /// Where a pipelined innermost loop is cut in two.
+    pub cut: Option<Cut>,
+}
+
+/// An innermost loop in two stretches: some tensors are there for the steps of one of them only.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// The first step of the second stretch, a multiple of the tile.
+    pub at: i64,
+    /// Loads of the first stretch only, and of the second only. The others are read in both.
+    pub only: [Vec<usize>; 2],
 }
 
 /// So many tiles are written one after the other: no loop, and no tile fetched past the end.
@@ -154,6 +168,8 @@ struct Writer<'n, 'b> {
     /// Makes names of transfers unique.
     prefix: String,
     places: Vec<Place>,
+    /// The stretch of the innermost axis that is written, while it is.
+    stretch: Option<Stretch>,
     loads: Vec<Option<View>>,
     /// Result buffers, for even and odd tiles.
     results: [Vec<View>; 2],
@@ -198,6 +214,7 @@ impl Nest {
             loads: vec![None; self.loads.len()],
             results: [Vec::new(), Vec::new()],
             places,
+            stretch: None,
             loops,
         };
         writer.allocate_results(context)?;
@@ -369,8 +386,13 @@ impl Writer<'_, '_> {
     /// The place of a tile that begins at `start`. `group` is the number of tiles that an iteration has taken with this one, 0
     /// when the tile may lie past the end even where tiles divide the extent.
     fn place(&self, axis: usize, start: &Dim, group: i64) -> Place {
-        let (extent, tile) = (&self.nest.extents[axis], self.nest.tiles[axis]);
-        let divides = group > 0 && extent.known().is_some_and(|extent| extent % (tile * group) == 0);
+        let tile = self.nest.tiles[axis];
+        let (first, extent) = match &self.stretch {
+            Some(stretch) => (stretch.first, &stretch.end),
+            None => (0, &self.nest.extents[axis]),
+        };
+        let divides =
+            group > 0 && extent.known().is_some_and(|extent| (extent - first) % (tile * group) == 0);
         let length = if divides && start.known().is_none() {
             Dim::Known(tile)
         } else {
@@ -381,113 +403,6 @@ impl Writer<'_, '_> {
             }
         };
         Place { start: start.clone(), length, capacity: self.places[axis].capacity }
-    }
-
-    /// The innermost loop, by two tiles, with the next tiles under way.
-    fn pipeline(&mut self, context: &mut LoweringContext) -> Result<(), String> {
-        let depth = self.loops.len();
-        let axis = self.loops[depth - 1];
-        let (extent, tile) = (self.nest.extents[axis].clone(), self.nest.tiles[axis]);
-        let saved = self.places[axis].clone();
-        let streamed: Vec<usize> = (0..self.loads.len())
-            .filter(|index| {
-                self.load_depths[*index] == depth && !is_on_chip(context, &self.nest.loads[*index].view)
-            })
-            .collect();
-        let mut buffers = [Vec::new(), Vec::new()];
-        for index in &streamed {
-            for slot in &mut buffers {
-                slot.push(tile_buffer(context, &self.nest.loads[*index], &self.places)?);
-            }
-        }
-        self.start(context, &streamed, &buffers, 0, axis, &Dim::Known(0), 0)?;
-        let two = Dim::Known(2 * tile);
-        let pair = |writer: &mut Self, context: &mut LoweringContext, start: &Dim| {
-            let (second, next) = (start + &Dim::Known(tile), start + &two);
-            writer.start(context, &streamed, &buffers, 1, axis, &second, 2)?;
-            writer.meet(context, &streamed, &buffers, 0, axis, start, 1)?;
-            writer.start(context, &streamed, &buffers, 0, axis, &next, 0)?;
-            writer.meet(context, &streamed, &buffers, 1, axis, &second, 2)
-        };
-        if let Some(extent) = extent.known().filter(|extent| *extent <= UNROLLED_TILES_MAX * tile) {
-            for start in (0..extent).step_by(2 * tile as usize) {
-                pair(self, context, &Dim::Known(start))?;
-            }
-        } else {
-            tile_loop(context, &extent, tile, 2, |context, start| pair(self, context, start))?;
-            // The last tile fetched ahead has no elements, but its buffer must be free when the loop is left.
-            for index in &streamed {
-                context.wait_named(&self.load_name(*index, 0))?;
-            }
-        }
-        self.places[axis] = saved;
-        Ok(())
-    }
-
-    fn load_name(&self, index: usize, slot: usize) -> String {
-        format!("{}.load{index}.{slot}", self.prefix)
-    }
-
-    fn result_name(&self, index: usize, slot: usize) -> String {
-        format!("{}.result{index}.{slot}", self.prefix)
-    }
-
-    /// Starts the transfers of the tile at `start` into the buffers of a slot.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one place and one slot, spelled out at four calls side by side"
-    )]
-    fn start(
-        &mut self,
-        context: &mut LoweringContext,
-        streamed: &[usize],
-        buffers: &[Vec<View>; 2],
-        slot: usize,
-        axis: usize,
-        start: &Dim,
-        group: i64,
-    ) -> Result<(), String> {
-        let place = self.place(axis, start, group);
-        if place.length == Dim::Known(0) {
-            return Ok(());
-        }
-        let saved = std::mem::replace(&mut self.places[axis], place);
-        for (at, index) in streamed.iter().enumerate() {
-            let part = self.nest.loads[*index].at(&self.places);
-            let (inside, once, _) = fit(&buffers[slot][at], &part);
-            context.start_named_transfer(engine::DMA0, &self.load_name(*index, slot), &inside, &once)?;
-        }
-        self.places[axis] = saved;
-        Ok(())
-    }
-
-    /// Waits for the tile at `start` and computes on it.
-    #[allow(clippy::too_many_arguments, reason = "as `start`")]
-    fn meet(
-        &mut self,
-        context: &mut LoweringContext,
-        streamed: &[usize],
-        buffers: &[Vec<View>; 2],
-        slot: usize,
-        axis: usize,
-        start: &Dim,
-        group: i64,
-    ) -> Result<(), String> {
-        self.places[axis] = self.place(axis, start, group);
-        if self.places[axis].length == Dim::Known(0) {
-            return Ok(());
-        }
-        for (at, index) in streamed.iter().enumerate() {
-            context.wait_named(&self.load_name(*index, slot))?;
-            let part = self.nest.loads[*index].at(&self.places);
-            self.loads[*index] = Some(fit(&buffers[slot][at], &part).2);
-        }
-        for index in 0..self.loads.len() {
-            if self.load_depths[index] == self.loops.len() && !streamed.contains(&index) {
-                self.loads[index] = Some(self.nest.loads[index].at(&self.places));
-            }
-        }
-        self.leaf(context, slot)
     }
 
     /// Starts to bring a tensor's tile in; gives what to wait for, if anything.
@@ -502,6 +417,10 @@ impl Writer<'_, '_> {
         let (inside, once, whole) = fit(&buffer, &part);
         self.loads[index] = Some(whole);
         context.start_transfer(engine::DMA0, &inside, &once).map(Some)
+    }
+
+    fn result_name(&self, index: usize, slot: usize) -> String {
+        format!("{}.result{index}.{slot}", self.prefix)
     }
 
     /// The result tiles of a slot, cut to the place.

@@ -185,7 +185,7 @@ pub(super) fn make_cluster(
     });
     let epilogue = epilogue.collect();
     let m = Dim2 { rows: count.clone(), columns };
-    Cluster { batch: vec![], m, x_is_resident, products, values, epilogue }
+    Cluster { m, x_is_resident, products, values, epilogue, ..Cluster::default() }
 }
 
 impl Fused<'_> {
@@ -208,6 +208,7 @@ impl Fused<'_> {
             results: tiled(&outputs),
             result_axes: Vec::new(),
             is_pipelined: false,
+            cut: None,
         };
         nest.run(
             context,

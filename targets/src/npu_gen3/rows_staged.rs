@@ -1,8 +1,9 @@
 //! A rows kernel in stages: its prologue on some rows at a time, then cluster after cluster on what the prologue made.
 //!
 //! What products read lies in SRAM whole where it fits: it comes in once for all of them, and weights stream past it. Where not all rows
-//! fit, either tiles of rows go through all stages, each with all weights, or what the prologue made goes through DRAM. The least cost wins,
-//! searched over row tiles and over what is resident. It must not know core kernels, only parsed ones.
+//! fit, either tiles of rows go through all stages, each with all weights, or what the prologue made goes through DRAM, but for as many
+//! columns as SRAM has room for ([`super::rows_parted`]). The least cost wins, searched over row tiles and over what is resident. It must
+//! not know core kernels, only parsed ones.
 //!
 //! ```text
 //! rms_norm, quantize: for 8 rows -> q [128, 2048] in SRAM;   for n, k: q * wq;   for n, k: q * wk;   for n, k: q * wv
@@ -13,9 +14,10 @@ use super::group::{Group, Node};
 use super::machine::{limits, macs_per_cycle};
 use super::nest::{Nest, Place, Step, Tiles};
 use super::rows::{RowValue, Rows};
+use super::rows_parted::{Parted, is_divisible};
 use super::rows_schedule::{make_cluster, stand_in};
 use super::tile_op;
-use super::tile_search::{Axis, Limits, candidates, cost};
+use super::tile_search::{self, Axis, Limits, candidates};
 use crate::lowering::{LoweringContext, engine, space};
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,8 @@ pub(super) struct Staged<'r> {
     stages: Stages<'r>,
     row_tile: u64,
     resident: BTreeSet<usize>,
+    /// A value of which some columns are resident, and how many.
+    parted: Option<(usize, i64)>,
     plans: Vec<ClusterPlan>,
     cost: u64,
 }
@@ -42,6 +46,8 @@ struct Stages<'r> {
     shared: Vec<usize>,
     /// How many of them take so little that they are always resident.
     small: usize,
+    /// The one of which a part may be.
+    divisible: Option<usize>,
 }
 
 impl<'r> Staged<'r> {
@@ -64,11 +70,16 @@ impl<'r> Staged<'r> {
                 continue;
             }
             let all = stages.shared.len();
-            // Some rows at a time pay off only if nothing of them goes through DRAM.
-            let least = if row_tile == stages.count { stages.small } else { all };
-            for resident in (least..=all).rev() {
+            let divisible = stages.divisible;
+            // Some rows at a time pay off only if little of them goes through DRAM.
+            let least = match divisible {
+                None if row_tile == stages.count => stages.small,
+                _ => all,
+            };
+            let whole = (least..=all).rev().map(|resident| (resident, None));
+            for (resident, divisible) in whole.chain(divisible.map(|value| (all - 1, Some(value)))) {
                 let resident = stages.shared[..resident].iter().copied().collect();
-                match stages.choose(context, row_tile, resident)? {
+                match stages.choose(context, row_tile, resident, divisible)? {
                     Ok(staged) if best.as_ref().is_none_or(|best| staged.cost < best.cost) => {
                         best = Some(staged)
                     }
@@ -115,8 +126,10 @@ impl<'r> Stages<'r> {
         let count = context.maximum(&rows.count.0)?.max(1) as u64;
         let small_bytes = limits(context).sram_bytes / SMALL_DIVISOR;
         let small = sized.iter().filter(|(bytes, _)| bytes * count <= small_bytes).count();
-        let shared = sized.into_iter().map(|(_, value)| value).collect();
-        Ok(Some(Stages { rows, count, shared, small }))
+        let shared: Vec<usize> = sized.into_iter().map(|(_, value)| value).collect();
+        let divisible = shared.get(small..).and_then(|large| large.last()).copied();
+        let divisible = divisible.filter(|value| is_divisible(context, rows, *value));
+        Ok(Some(Stages { rows, count, shared, small, divisible }))
     }
 
     /// No choice with this row tile costs less: all weights come in once per row tile, rows come in and go out once.
@@ -141,6 +154,7 @@ impl<'r> Stages<'r> {
         context: &LoweringContext,
         row_tile: u64,
         resident: BTreeSet<usize>,
+        divisible: Option<usize>,
     ) -> Result<Result<Staged<'r>, String>, String> {
         let rows = self.rows;
         let limits = limits(context);
@@ -159,44 +173,74 @@ impl<'r> Stages<'r> {
             )));
         };
         let transfer = loaded_bytes / limits.dram_bytes_per_cycle.max(1);
-        let mut cost = cost(transfer, loaded_bytes, limits);
+        let mut cost = tile_search::cost(transfer, loaded_bytes, limits);
         let count = if row_tile == self.count { rows.count.0.clone() } else { Dim::Known(row_tile as i64) };
         let Some(cluster) = rows.clusters.first() else { return Ok(Err("a kernel without products".into())) };
         let view = |value: usize| stand_in(cluster, &rows.values[value], &count);
         let cut = |view: &View| View { dims: vec![count.clone(), view.dims[1].clone()], ..view.clone() };
         let memory = self.memory(&resident, |value| Ok(view(value)))?;
-        if !rows.prologue.is_empty() {
-            let group = self.group(&count, &cut, &|value| match resident.contains(&value) {
-                true => Some((view(value), true)),
-                false => memory.get(&value).map(|view| (view.clone(), false)),
-            });
-            match (Group { reserved_bytes, ..group }).planned(context) {
-                Ok(plan) => cost += plan.cost,
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
         let in_memory = with_inputs(rows, &memory);
         let mut plans = Vec::new();
+        let mut parted = None;
         for cluster in &rows.clusters {
             let on_chip = |value: usize| resident.contains(&value).then(|| view(value));
-            let made = make_cluster(context, &in_memory, cluster, &count, &on_chip, &cut);
+            let mut made = make_cluster(context, &in_memory, cluster, &count, &on_chip, &cut);
+            let depth = made.depth();
+            if let Some(value) = divisible.filter(|_| depth.is_cut) {
+                made.keeps_x = Some(rows.values[value].input.is_none());
+            }
             match made.plan(context, Limits { sram_bytes: left, ..limits }, None)? {
                 Ok(plan) => {
                     cost += plan.tile.cost;
+                    let columns = plan.tile.kept as i64 * depth.unit;
+                    parted = divisible.filter(|_| columns > 0).map(|value| (value, columns));
                     plans.push(plan);
                 }
                 Err(large) => return Ok(Err(large.to_string())),
             }
         }
+        let mut counted_bytes = 0;
+        if let Some(value) = divisible {
+            let columns = parted.map_or(0, |(_, columns)| columns);
+            let value = &rows.values[value];
+            let kept_bytes = bytes_of(context, &columns_of(value, columns), row_tile)?;
+            let rest_bytes = bytes_of(context, value, row_tile)? - kept_bytes;
+            reserved_bytes += kept_bytes;
+            match value.input {
+                Some(_) => cost += tile_search::cost(0, kept_bytes, limits),
+                // The search counts what is written.
+                None => counted_bytes = rest_bytes,
+            }
+        }
+        if !rows.prologue.is_empty() {
+            let parted = parted.map(|(value, columns)| {
+                let width = rows.values[value].width.known().unwrap_or(columns);
+                let part =
+                    |columns: i64| stand_in(cluster, &columns_of(&rows.values[value], columns), &count);
+                Parted::new(value, columns, width, part(columns), part(width - columns))
+            });
+            let group = self.group(&count, &cut, parted.as_ref(), &|value| match resident.contains(&value) {
+                true => Some((view(value), true)),
+                false => memory.get(&value).map(|view| (view.clone(), false)),
+            });
+            match (Group { reserved_bytes, ..group }).planned(context) {
+                Ok(plan) => {
+                    let moved_bytes = plan.dram_bytes.saturating_sub(counted_bytes);
+                    cost += tile_search::cost(plan.cycles, moved_bytes, limits);
+                }
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
         let cost = cost.saturating_mul(self.count.div_ceil(row_tile));
-        Ok(Ok(Staged { stages: self.clone(), row_tile, resident, plans, cost }))
+        Ok(Ok(Staged { stages: self.clone(), row_tile, resident, parted, plans, cost }))
     }
 
-    /// The prologue on `count` rows; `home` says where values lie that last, and whether that is in SRAM.
+    /// The prologue on `count` rows; `home` says where values lie that last, and whether that is in SRAM. One may be in two parts.
     fn group(
         &self,
         count: &Dim,
         cut: &dyn Fn(&View) -> View,
+        parted: Option<&Parted>,
         home: &dyn Fn(usize) -> Option<(View, bool)>,
     ) -> Group {
         let rows = self.rows;
@@ -216,11 +260,24 @@ impl<'r> Stages<'r> {
                     }
                 })
             };
-            let operands =
+            let operands: Vec<Option<usize>> =
                 node.operands.iter().map(|operand| operand.map(|value| member(&mut group, value))).collect();
+            if let Some(parted) = parted.filter(|parted| parted.value == node.result) {
+                for (part, view, is_resident) in parted.parts() {
+                    let (operands, result) = (operands.clone(), group.part(&view, is_resident));
+                    group.nodes.push(Node {
+                        op: node.op,
+                        operands,
+                        result,
+                        along: vec![1],
+                        part: Some(part),
+                    });
+                }
+                continue;
+            }
             let result = member(&mut group, node.result);
             let along = if node.is_along_rows { vec![1] } else { vec![] };
-            group.nodes.push(Node { op: node.op, operands, result, along });
+            group.nodes.push(Node { op: node.op, operands, result, along, part: None });
         }
         group
     }
@@ -257,6 +314,11 @@ fn with_inputs(rows: &Rows, memory: &BTreeMap<usize, View>) -> Rows {
     rows
 }
 
+/// A value with some columns of another.
+fn columns_of(value: &RowValue, columns: i64) -> RowValue {
+    RowValue { width: Dim::Known(columns), ..value.clone() }
+}
+
 /// SRAM of a value's rows, in whole units of 64 bytes.
 fn bytes_of(context: &LoweringContext, value: &RowValue, rows: u64) -> Result<u64, String> {
     let width = context.maximum(&value.width)?.max(1) as u64;
@@ -269,9 +331,13 @@ impl Staged<'_> {
     pub(super) fn run(&self, context: &mut LoweringContext) -> Result<(), String> {
         let rows = self.stages.rows;
         let count = rows.count.0.clone();
-        let memory = self.stages.memory(&self.resident, |value| {
-            let value = &rows.values[value];
-            context.buffer(space::DRAM, value.element, &[count.clone(), value.width.clone()])
+        let memory = self.stages.memory(&self.resident, |index| {
+            let value = &rows.values[index];
+            let width = match self.parted {
+                Some((parted, columns)) if parted == index => &value.width - &Dim::Known(columns),
+                _ => value.width.clone(),
+            };
+            context.buffer(space::DRAM, value.element, &[count.clone(), width])
         })?;
         // A last tile that is shorter comes after the loop, where its length is a number.
         let (tile, tail) = (self.row_tile as i64, (self.stages.count % self.row_tile) as i64);
@@ -286,6 +352,7 @@ impl Staged<'_> {
             results: Vec::new(),
             result_axes: Vec::new(),
             is_pipelined: false,
+            cut: None,
         };
         nest.run(
             context,
@@ -326,11 +393,31 @@ impl Staged<'_> {
             }
             on_chip.insert(*value, view);
         }
-        let reserved_bytes = self.resident.iter().try_fold(0, |sum, value| {
+        let mut reserved_bytes = self.resident.iter().try_fold(0, |sum, value| {
             bytes_of(context, &rows.values[*value], self.row_tile).map(|bytes| sum + bytes)
         })?;
+        let mut parted = None;
+        if let Some((index, columns)) = self.parted {
+            let value = &rows.values[index];
+            let width = value.width.known().ok_or("a part of no known number of columns")?;
+            let part = columns_of(value, columns);
+            reserved_bytes += bytes_of(context, &part, self.row_tile)?;
+            let capacity = [place.capacity, columns];
+            let whole = capacity.map(Dim::Known);
+            let buffer = context.buffer_with_capacity(space::SRAM, value.element, &whole, &capacity)?;
+            let kept = View { dims: vec![place.length.clone(), Dim::Known(columns)], ..buffer };
+            let rest = value.input.as_ref().or(memory.get(&index)).ok_or("a part is nowhere")?;
+            let both = Parted::new(index, columns, width, kept, cut(rest));
+            if value.input.is_some() {
+                let first = cut(rest).slice(1, &Dim::Known(0), &Dim::Known(columns), 1);
+                let [(_, kept, _), _] = both.parts();
+                waiting.push(context.start_transfer(engine::DMA0, &kept, &first)?);
+            }
+            parted = Some(both);
+        }
+        let parted = parted.as_ref();
         if !rows.prologue.is_empty() {
-            let group = self.stages.group(&place.length, &cut, &|value| match on_chip.get(&value) {
+            let group = self.stages.group(&place.length, &cut, parted, &|value| match on_chip.get(&value) {
                 Some(view) => Some((view.clone(), true)),
                 None => memory.get(&value).map(|view| (cut(view), false)),
             });
@@ -340,7 +427,11 @@ impl Staged<'_> {
         let in_memory = with_inputs(rows, memory);
         for (cluster, plan) in rows.clusters.iter().zip(&self.plans) {
             let resident = |value: usize| on_chip.get(&value).cloned();
-            let made = make_cluster(context, &in_memory, cluster, &place.length, &resident, &cut);
+            let mut made = make_cluster(context, &in_memory, cluster, &place.length, &resident, &cut);
+            if let Some(parted) = parted {
+                made.products.iter_mut().for_each(|product| product.x = parted.rest.clone());
+                made.kept = Some(parted.kept.clone());
+            }
             made.run_with(context, plan)?;
         }
         Ok(())

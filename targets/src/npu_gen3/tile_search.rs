@@ -153,6 +153,31 @@ pub struct Problem {
     pub orders: Vec<Vec<usize>>,
     /// SRAM that is needed whatever the tiles are.
     pub fixed_sram_bytes: u64,
+    /// What fills the SRAM that tiles leave free.
+    pub keeps: Option<Keeps>,
+}
+
+/// An operand that loops pass several times along an axis: as much of it as SRAM has room for beside the tiles, the first steps of the axis
+/// for all steps of the others, lies there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Keeps {
+    /// Index of the operand.
+    pub operand: usize,
+    /// The axis.
+    pub axis: usize,
+    /// Bytes of one step.
+    pub step_bytes: u64,
+    /// Whether what does not stay has to be written first.
+    pub is_written: bool,
+}
+
+impl Keeps {
+    /// Steps that stay beside tiles that take so much: whole tiles, and not all.
+    fn steps(&self, problem: &Problem, limits: Limits, tiles: &[u64], sram_bytes: u64) -> u64 {
+        let (extent, tile) = (problem.axes[self.axis].extent, tiles[self.axis]);
+        let free_bytes = limits.sram_bytes.saturating_sub(sram_bytes);
+        (free_bytes / self.step_bytes.max(1)).min(extent - 1) / tile * tile
+    }
 }
 
 /// What the search knows of the machine.
@@ -185,6 +210,8 @@ pub struct Plan {
     pub dram_bytes: u64,
     /// SRAM in use, double buffers included.
     pub sram_bytes: u64,
+    /// Steps that stay in SRAM, as [`Keeps`] has it.
+    pub kept: u64,
 }
 
 impl Plan {
@@ -337,7 +364,8 @@ pub fn fit_inner(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
         }
     }
     let order: Vec<usize> = (0..tiles.len()).collect();
-    Ok(score(problem, limits, &tiles, &order).plan(&tiles, &order, sram_bytes(problem, &tiles)))
+    let sram_bytes = sram_bytes(problem, &tiles);
+    Ok(score(problem, limits, &tiles, &order, sram_bytes).plan(&tiles, &order, sram_bytes))
 }
 
 /// Accumulators for these tiles.
@@ -402,17 +430,46 @@ struct Score {
     cycles: u64,
     cost: u64,
     dram_bytes: u64,
+    kept: u64,
+    kept_bytes: u64,
 }
 
 impl Score {
     fn plan(&self, tiles: &[u64], order: &[usize], sram_bytes: u64) -> Plan {
-        let Score { cycles, cost, dram_bytes } = *self;
-        Plan { tiles: tiles.to_vec(), order: order.to_vec(), cycles, cost, dram_bytes, sram_bytes }
+        let Score { cycles, cost, dram_bytes, kept, kept_bytes } = *self;
+        let (tiles, order) = (tiles.to_vec(), order.to_vec());
+        Plan { tiles, order, cycles, cost, dram_bytes, sram_bytes: sram_bytes + kept_bytes, kept }
     }
 }
 
-fn moved(problem: &Problem) -> impl Iterator<Item = &Operand> {
-    problem.operands.iter().filter(|operand| matches!(operand.flow, Flow::Load | Flow::Store))
+/// Operands that move, with the share of each that does: nearly all of them whole. `kept` steps of one stay.
+fn moved(problem: &Problem, kept: u64) -> impl Iterator<Item = (&Operand, Option<Share>)> {
+    let moves = |operand: &Operand| matches!(operand.flow, Flow::Load | Flow::Store);
+    let operands = problem.operands.iter().enumerate().filter(move |(_, operand)| moves(operand));
+    operands.map(move |(index, operand)| {
+        let share = problem.keeps.filter(|keeps| keeps.operand == index).map(|keeps| {
+            let of = problem.axes[keeps.axis].extent;
+            Share { steps: of - kept.min(of), of, is_written: keeps.is_written }
+        });
+        (operand, share)
+    })
+}
+
+/// So many of an operand's steps move.
+#[derive(Clone, Copy)]
+struct Share {
+    steps: u64,
+    of: u64,
+    is_written: bool,
+}
+
+impl Share {
+    fn apply(self, problem: &Problem, operand: &Operand, tiles: &[u64], traffic: &mut Traffic) {
+        let written = if self.is_written { whole_bytes(problem, operand, tiles) } else { 0 };
+        let part = |count: u64| (u128::from(count) * u128::from(self.steps) / u128::from(self.of)) as u64;
+        traffic.bytes = part(traffic.bytes.saturating_add(written));
+        traffic.transfers = part(traffic.transfers);
+    }
 }
 
 /// Cycles of the compute engines and of giving them their commands.
@@ -425,8 +482,11 @@ fn compute_cycles(problem: &Problem, limits: Limits, tiles: &[u64]) -> u64 {
 
 /// No loop order costs less than this.
 fn cost_at_least(problem: &Problem, limits: Limits, tiles: &[u64]) -> u64 {
-    let bytes =
-        moved(problem).fold(0u64, |sum, operand| sum.saturating_add(whole_bytes(problem, operand, tiles)));
+    let bytes = moved(problem, 0).fold(0u64, |sum, (operand, share)| match share {
+        // All of it may stay.
+        Some(_) => sum,
+        None => sum.saturating_add(whole_bytes(problem, operand, tiles)),
+    });
     cost(compute_cycles(problem, limits, tiles), bytes, limits)
 }
 
@@ -450,7 +510,9 @@ impl Queue {
     }
 }
 
-fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize]) -> Score {
+/// What tiles that take `sram_bytes` cost in a loop order.
+fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize], sram_bytes: u64) -> Score {
+    let kept = problem.keeps.map_or(0, |keeps| keeps.steps(problem, limits, tiles, sram_bytes));
     let trips = |axis: usize| problem.axes[axis].extent.div_ceil(tiles[axis]);
     let steps = order.iter().fold(1u64, |product, axis| product.saturating_mul(trips(*axis)));
     let innermost = order.iter().rposition(|axis| trips(*axis) > 1).map_or(0, |at| at + 1);
@@ -459,8 +521,11 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize]) -> S
     // and stores have a queue each, and share the memory.
     let (mut dram_bytes, mut first_bytes) = (0u64, 0u64);
     let (mut waited, mut loads, mut stores) = (Queue::default(), Queue::default(), Queue::default());
-    for operand in moved(problem) {
-        let traffic = traffic(problem, operand, tiles, order);
+    for (operand, share) in moved(problem, kept) {
+        let mut traffic = traffic(problem, operand, tiles, order);
+        if let Some(share) = share {
+            share.apply(problem, operand, tiles, &mut traffic);
+        }
         dram_bytes = dram_bytes.saturating_add(traffic.bytes);
         match operand.flow {
             Flow::Load if traffic.depth < innermost => waited.add(&traffic),
@@ -473,11 +538,14 @@ fn score(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize]) -> S
     }
     let first = if loads.transfers > 0 { first_bytes / per_cycle + limits.transfer_cycles } else { 0 };
     let fills = steps / innermost.checked_sub(1).map_or(1, |at| trips(order[at]));
+    // The innermost loop runs over what stays, then over the rest.
+    let fills = fills * if kept > 0 { 2 } else { 1 };
     let transfer = dram_bytes / per_cycle;
     let movement = loads.cycles(limits).max(stores.cycles(limits)).max(transfer);
     let streamed = compute_cycles(problem, limits, tiles).max(movement);
     let cycles = waited.cycles(limits).saturating_add(fills.saturating_mul(first)).saturating_add(streamed);
-    Score { cycles, cost: cost(cycles, dram_bytes, limits), dram_bytes }
+    let kept_bytes = problem.keeps.map_or(0, |keeps| kept * keeps.step_bytes);
+    Score { cycles, cost: cost(cycles, dram_bytes, limits), dram_bytes, kept, kept_bytes }
 }
 
 /// Cycles of the compute engines for all tiles, each rounded up to the granules.

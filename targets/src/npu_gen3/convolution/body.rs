@@ -100,6 +100,7 @@ impl Convolution {
             results,
             result_axes: Vec::new(),
             is_pipelined: true,
+            cut: None,
         };
         let is_looped = nest.is_looped(context, IN)?;
         let mut body = ConvolutionBody {

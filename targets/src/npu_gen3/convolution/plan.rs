@@ -221,6 +221,13 @@ impl Convolution {
                 per_cycle: context.machine.vector_lanes,
             },
         ];
-        Ok(Problem { axes, operands, work, orders: vec![vec![0, 1, 2], vec![1, 0, 2]], fixed_sram_bytes: 0 })
+        Ok(Problem {
+            axes,
+            operands,
+            work,
+            orders: vec![vec![0, 1, 2], vec![1, 0, 2]],
+            fixed_sram_bytes: 0,
+            keeps: None,
+        })
     }
 }

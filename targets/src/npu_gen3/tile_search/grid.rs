@@ -18,7 +18,7 @@ pub(super) fn search_all(
             return;
         }
         for order in &problem.orders {
-            let score = score(problem, limits, tiles, order);
+            let score = score(problem, limits, tiles, order, sram_bytes);
             if score.cost <= bound {
                 bound = score.cost;
                 let plan = score.plan(tiles, order, sram_bytes);
@@ -36,7 +36,9 @@ pub(super) fn search_all(
 pub fn frontier(problem: &Problem, limits: Limits) -> Vec<Plan> {
     let mut plans = Vec::new();
     walk(problem, limits, &mut |tiles, sram_bytes| {
-        let plan = |order: &Vec<usize>| score(problem, limits, tiles, order).plan(tiles, order, sram_bytes);
+        let plan = |order: &Vec<usize>| {
+            score(problem, limits, tiles, order, sram_bytes).plan(tiles, order, sram_bytes)
+        };
         plans.extend(problem.orders.iter().map(plan));
     });
     unbeaten(plans)
@@ -106,7 +108,7 @@ pub(super) struct Key(pub(super) u64, u64, u64, u64, Vec<u64>, Vec<usize>);
 
 impl Key {
     pub(super) fn of(plan: &Plan) -> Key {
-        let Plan { tiles, order, cycles, cost, dram_bytes, sram_bytes } = plan;
+        let Plan { tiles, order, cycles, cost, dram_bytes, sram_bytes, .. } = plan;
         Key(*cost, *cycles, *dram_bytes, *sram_bytes, tiles.clone(), order.clone())
     }
 }

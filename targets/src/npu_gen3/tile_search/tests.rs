@@ -22,6 +22,7 @@ fn matmul(m: u64, n: u64, k: u64, weight_bits: u64, per_cycle: u64) -> Problem {
         work: vec![Work { axes: vec![0, 1, 2], factor: 1, per_cycle }],
         orders: vec![vec![0, 1, 2], vec![1, 0, 2]],
         fixed_sram_bytes: 0,
+        keeps: None,
     }
 }
 
@@ -60,7 +61,8 @@ fn the_best_of_the_grid_is_found() {
             for m in candidates(problem.axes[0]) {
                 let bytes = sram_bytes(&problem, &[m, n, k]);
                 for order in problem.orders.iter().filter(|_| bytes <= limits.sram_bytes) {
-                    let plan = score(&problem, limits, &[m, n, k], order).plan(&[m, n, k], order, bytes);
+                    let plan =
+                        score(&problem, limits, &[m, n, k], order, bytes).plan(&[m, n, k], order, bytes);
                     assert!(Key::of(&found) <= Key::of(&plan));
                 }
             }
@@ -84,6 +86,7 @@ fn windows_reload_their_halo() {
         work: vec![],
         orders: vec![vec![0]],
         fixed_sram_bytes: 0,
+        keeps: None,
     };
     assert_eq!(whole_bytes(&problem, &problem.operands[0], &[10]), 21 * 32);
     // Tiles of 4, 4 and 2 rows read 9, 9 and 5 rows.
