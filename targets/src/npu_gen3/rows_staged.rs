@@ -79,7 +79,8 @@ impl<'r> Staged<'r> {
             let whole = (least..=all).rev().map(|resident| (resident, None));
             for (resident, divisible) in whole.chain(divisible.map(|value| (all - 1, Some(value)))) {
                 let resident = stages.shared[..resident].iter().copied().collect();
-                match stages.choose(context, row_tile, resident, divisible)? {
+                let known = best.as_ref().map(|best| best.cost);
+                match stages.choose(context, row_tile, resident, divisible, known)? {
                     Ok(staged) if best.as_ref().is_none_or(|best| staged.cost < best.cost) => {
                         best = Some(staged)
                     }
@@ -155,7 +156,11 @@ impl<'r> Stages<'r> {
         row_tile: u64,
         resident: BTreeSet<usize>,
         divisible: Option<usize>,
+        known: Option<u64>,
     ) -> Result<Result<Staged<'r>, String>, String> {
+        let trips = self.count.div_ceil(row_tile);
+        // What costs no less than another choice is not looked into further.
+        let is_dear = |cost: u64| known.is_some_and(|known| cost.saturating_mul(trips) >= known);
         let rows = self.rows;
         let limits = limits(context);
         let mut reserved_bytes = 0;
@@ -192,6 +197,9 @@ impl<'r> Stages<'r> {
             match made.plan(context, Limits { sram_bytes: left, ..limits }, None)? {
                 Ok(plan) => {
                     cost += plan.tile.cost;
+                    if is_dear(cost) {
+                        return Ok(Err("another choice costs less".into()));
+                    }
                     let columns = plan.tile.kept as i64 * depth.unit;
                     parted = divisible.filter(|_| columns > 0).map(|value| (value, columns));
                     plans.push(plan);
@@ -231,7 +239,7 @@ impl<'r> Stages<'r> {
                 Err(reason) => return Ok(Err(reason)),
             }
         }
-        let cost = cost.saturating_mul(self.count.div_ceil(row_tile));
+        let cost = cost.saturating_mul(trips);
         Ok(Ok(Staged { stages: self.clone(), row_tile, resident, parted, plans, cost }))
     }
 

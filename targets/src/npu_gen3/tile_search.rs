@@ -490,6 +490,15 @@ fn cost_at_least(problem: &Problem, limits: Limits, tiles: &[u64]) -> u64 {
     cost(compute_cycles(problem, limits, tiles), bytes, limits)
 }
 
+/// What tiles cost at least in a loop order, where each is as large as it may become: what is cut more moves no less often.
+fn order_cost_at_least(problem: &Problem, limits: Limits, tiles: &[u64], order: &[usize]) -> u64 {
+    let bytes = moved(problem, 0).fold(0u64, |sum, (operand, share)| match share {
+        Some(_) => sum,
+        None => sum.saturating_add(traffic(problem, operand, tiles, order).bytes),
+    });
+    cost(compute_cycles(problem, limits, tiles), bytes, limits)
+}
+
 /// Bytes and the most transfers of one kind: a queue takes the next transfer while the bytes of the last are on their way, so that tiles
 /// wait for memory once, however many tensors they are of.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! The walk over all tile sizes of one nest: larger sizes first, what cannot fit passed over, and what cannot be better.
 
 use super::{
-    Limits, Plan, Problem, TooLarge, accumulator_bytes, candidates, cost_at_least, score, sram_bytes,
-    sram_bytes_of,
+    Limits, Plan, Problem, TooLarge, accumulator_bytes, candidates, cost_at_least, order_cost_at_least,
+    score, sram_bytes, sram_bytes_of,
 };
 
 /// The best plan; none when no plan fits, or none costs less than `bound`.
@@ -11,37 +11,75 @@ pub(super) fn search_all(
     limits: Limits,
     bound: Option<u64>,
 ) -> Result<(Key, Plan), TooLarge> {
-    let mut bound = bound.unwrap_or(u64::MAX);
-    let mut best: Option<(Key, Plan)> = None;
-    let needed_bytes = walk(problem, limits, &mut |tiles, sram_bytes| {
-        if cost_at_least(problem, limits, tiles) > bound {
+    let mut search = Best { problem, limits, bound: bound.unwrap_or(u64::MAX), found: None };
+    let needed_bytes = walk(problem, limits, &mut search);
+    search.found.ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
+}
+
+/// What a walk is for.
+trait Visitor {
+    /// Whether no sizes up to these, each larger one the better, are worth a look.
+    fn passes_over(&self, _largest: &[u64]) -> bool {
+        false
+    }
+
+    /// Sizes that fit, with the SRAM they take.
+    fn visit(&mut self, tiles: &[u64], sram_bytes: u64);
+}
+
+/// The best plan so far.
+struct Best<'p> {
+    problem: &'p Problem,
+    limits: Limits,
+    bound: u64,
+    found: Option<(Key, Plan)>,
+}
+
+impl Visitor for Best<'_> {
+    fn passes_over(&self, largest: &[u64]) -> bool {
+        let least = |order: &Vec<usize>| order_cost_at_least(self.problem, self.limits, largest, order);
+        self.bound < u64::MAX && self.problem.orders.iter().all(|order| least(order) > self.bound)
+    }
+
+    fn visit(&mut self, tiles: &[u64], sram_bytes: u64) {
+        let (problem, limits) = (self.problem, self.limits);
+        if cost_at_least(problem, limits, tiles) > self.bound {
             return;
         }
         for order in &problem.orders {
             let score = score(problem, limits, tiles, order, sram_bytes);
-            if score.cost <= bound {
-                bound = score.cost;
+            if score.cost <= self.bound {
+                self.bound = score.cost;
                 let plan = score.plan(tiles, order, sram_bytes);
                 let key = Key::of(&plan);
-                if best.as_ref().is_none_or(|(least, _)| key < *least) {
-                    best = Some((key, plan));
+                if self.found.as_ref().is_none_or(|(least, _)| key < *least) {
+                    self.found = Some((key, plan));
                 }
             }
         }
-    });
-    best.ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
+    }
+}
+
+/// All plans.
+struct All<'p> {
+    problem: &'p Problem,
+    limits: Limits,
+    plans: Vec<Plan>,
+}
+
+impl Visitor for All<'_> {
+    fn visit(&mut self, tiles: &[u64], sram_bytes: u64) {
+        self.plans.extend(self.problem.orders.iter().map(|order| {
+            score(self.problem, self.limits, tiles, order, sram_bytes).plan(tiles, order, sram_bytes)
+        }));
+    }
 }
 
 /// Plans that none beats in both SRAM and cycles, least SRAM first; none when not even the smallest tiles fit.
 pub fn frontier(problem: &Problem, limits: Limits) -> Vec<Plan> {
-    let mut plans = Vec::new();
-    walk(problem, limits, &mut |tiles, sram_bytes| {
-        let plan = |order: &Vec<usize>| {
-            score(problem, limits, tiles, order, sram_bytes).plan(tiles, order, sram_bytes)
-        };
-        plans.extend(problem.orders.iter().map(plan));
-    });
-    unbeaten(plans)
+    let mut all = All { problem, limits, plans: Vec::new() };
+    walk(problem, limits, &mut all);
+    unbeaten(all.plans)
 }
 
 /// The plans that no other beats in both SRAM and cycles, least SRAM first.
@@ -56,12 +94,16 @@ pub fn unbeaten(mut plans: Vec<Plan>) -> Vec<Plan> {
     plans
 }
 
-/// Visits all sizes that fit, with the SRAM they take. Gives the SRAM of those that take least, of all that were looked at.
-fn walk(problem: &Problem, limits: Limits, visit: &mut dyn FnMut(&[u64], u64)) -> u64 {
-    let sizes = problem.axes.iter().map(|axis| candidates(*axis)).collect();
-    let tiles = vec![1; problem.axes.len()];
-    let mut grid = Grid { problem, limits, sizes, tiles, visit, needed_bytes: u64::MAX };
-    grid.descend(0);
+/// Visits all sizes that fit and are worth it. Gives the SRAM of those that take least, of all that were looked at.
+fn walk(problem: &Problem, limits: Limits, visitor: &mut dyn Visitor) -> u64 {
+    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
+    let end = |at: fn(&[u64]) -> Option<&u64>| -> Vec<u64> {
+        sizes.iter().map(|sizes| *at(sizes).expect("a candidate")).collect()
+    };
+    let (least, most) = (end(<[u64]>::last), end(<[u64]>::first));
+    let mut grid = Grid { problem, limits, sizes, least, most, visitor, needed_bytes: u64::MAX };
+    let mut tiles = grid.least.clone();
+    grid.descend(&mut tiles, 0);
     grid.needed_bytes
 }
 
@@ -70,33 +112,38 @@ struct Grid<'p> {
     limits: Limits,
     /// Candidates by axis, descending.
     sizes: Vec<Vec<u64>>,
-    tiles: Vec<u64>,
-    visit: &'p mut dyn FnMut(&[u64], u64),
+    /// The smallest of each axis, and the largest.
+    least: Vec<u64>,
+    most: Vec<u64>,
+    visitor: &'p mut dyn Visitor,
     needed_bytes: u64,
 }
 
 impl Grid<'_> {
-    fn descend(&mut self, axis: usize) {
+    /// All sizes of an axis and of those behind it; those before it are decided.
+    fn descend(&mut self, tiles: &mut [u64], axis: usize) {
         if axis == self.sizes.len() {
-            let sram_bytes = sram_bytes(self.problem, &self.tiles);
+            let sram_bytes = sram_bytes(self.problem, tiles);
             self.needed_bytes = self.needed_bytes.min(sram_bytes);
-            let accumulators = accumulator_bytes(self.problem, &self.tiles);
+            let accumulators = accumulator_bytes(self.problem, tiles);
             if sram_bytes <= self.limits.sram_bytes && accumulators <= self.limits.accumulator_bytes {
-                (self.visit)(&self.tiles, sram_bytes);
+                self.visitor.visit(tiles, sram_bytes);
             }
             return;
         }
         for at in 0..self.sizes[axis].len() {
-            self.tiles[axis] = self.sizes[axis][at];
+            tiles[axis] = self.sizes[axis][at];
             // The others at their smallest, each with one buffer only: no plan with these sizes takes less.
-            for later in axis + 1..self.sizes.len() {
-                self.tiles[later] = *self.sizes[later].last().expect("a candidate");
-            }
-            let least = sram_bytes_of(self.problem, &self.tiles, axis + 1);
+            tiles[axis + 1..].copy_from_slice(&self.least[axis + 1..]);
+            let least = sram_bytes_of(self.problem, tiles, axis + 1);
             if least > self.limits.sram_bytes {
-                self.needed_bytes = self.needed_bytes.min(sram_bytes(self.problem, &self.tiles));
-            } else {
-                self.descend(axis + 1);
+                self.needed_bytes = self.needed_bytes.min(sram_bytes(self.problem, tiles));
+                continue;
+            }
+            // The others at their largest: no plan with these sizes costs less.
+            tiles[axis + 1..].copy_from_slice(&self.most[axis + 1..]);
+            if axis + 1 == tiles.len() || !self.visitor.passes_over(tiles) {
+                self.descend(tiles, axis + 1);
             }
         }
     }

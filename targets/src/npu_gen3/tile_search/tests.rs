@@ -51,26 +51,6 @@ fn more_sram_is_never_worse() {
 }
 
 #[test]
-fn the_best_of_the_grid_is_found() {
-    // The same grid, walked by hand in another order, knows no better plan.
-    let problem = matmul(96, 640, 384, 16, 1024);
-    let limits = Limits { sram_bytes: 96 << 10, ..LIMITS };
-    let found = search(&problem, limits).unwrap();
-    for k in candidates(problem.axes[2]) {
-        for n in candidates(problem.axes[1]) {
-            for m in candidates(problem.axes[0]) {
-                let bytes = sram_bytes(&problem, &[m, n, k]);
-                for order in problem.orders.iter().filter(|_| bytes <= limits.sram_bytes) {
-                    let plan =
-                        score(&problem, limits, &[m, n, k], order, bytes).plan(&[m, n, k], order, bytes);
-                    assert!(Key::of(&found) <= Key::of(&plan));
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn windows_reload_their_halo() {
     let operand = Operand {
         flow: Flow::Load,
@@ -117,4 +97,61 @@ fn candidates_end_at_the_granule() {
     assert_eq!(candidates(Axis::new("n", 1, 16)), [1]);
     assert_eq!(candidates(Axis::new("n", 48, 16)), [48, 32, 16]);
     assert!(candidates(Axis::new("n", 131_072, 16)).len() < 128);
+}
+
+#[test]
+fn what_sram_has_left_keeps_a_part() {
+    let problem = matmul(128, 2048, 8192, 4, 4096);
+    let keeps = Keeps { operand: 0, axis: 2, step_bytes: 128 * 2, is_written: true };
+    let keeping = Problem { keeps: Some(keeps), ..problem.clone() };
+    let written = 128 * 8192 * 2;
+    let mut last = u64::MAX;
+    for sram_bytes in [256 << 10, 512 << 10, 1 << 20, 2 << 20] {
+        let limits = Limits { sram_bytes, ..LIMITS };
+        let (plan, through_memory) = (search(&keeping, limits).unwrap(), search(&problem, limits).unwrap());
+        assert!(plan.sram_bytes <= sram_bytes && plan.kept < 8192 && plan.kept % plan.tiles[2] == 0);
+        assert!(plan.dram_bytes <= through_memory.dram_bytes + written, "{sram_bytes}: {plan:?}");
+        assert!(plan.dram_bytes <= last, "{sram_bytes}: {plan:?}");
+        last = plan.dram_bytes;
+    }
+    // At 2 MiB less than a tenth of x moves at all.
+    assert!(last < 2048 * 8192 / 2 + 128 * 2048 * 2 + written, "{last}");
+}
+
+#[test]
+fn the_best_of_the_grid_is_found() {
+    // The same grids, walked without passing anything over, know no better plans.
+    for (m, n, k, sram_bytes) in
+        [(96, 640, 384, 96 << 10), (171, 512, 1024, 300 << 10), (7, 2048, 512, 64 << 10)]
+    {
+        let limits = Limits { sram_bytes, ..LIMITS };
+        let problem = matmul(m, n, k, 8, 2048);
+        let keeps = Keeps { operand: 0, axis: 2, step_bytes: m * 2, is_written: true };
+        for problem in [Problem { keeps: Some(keeps), ..problem.clone() }, problem] {
+            let found = search(&problem, limits).unwrap();
+            let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
+            for (m, n, k) in all_sizes(&sizes) {
+                let bytes = fitting_bytes(&problem, limits, &[m, n, k]);
+                for order in problem.orders.iter().filter(|_| bytes.is_some()) {
+                    let bytes = bytes.unwrap_or_default();
+                    let plan =
+                        score(&problem, limits, &[m, n, k], order, bytes).plan(&[m, n, k], order, bytes);
+                    assert!(Key::of(&found) <= Key::of(&plan), "{found:?} {plan:?}");
+                }
+            }
+        }
+    }
+}
+
+/// All sizes of three axes.
+fn all_sizes(sizes: &[Vec<u64>]) -> Vec<(u64, u64, u64)> {
+    let pairs = sizes[0].iter().flat_map(|m| sizes[1].iter().map(|n| (*m, *n)));
+    pairs.flat_map(|(m, n)| sizes[2].iter().map(move |k| (m, n, *k))).collect()
+}
+
+/// SRAM of tiles that fit.
+fn fitting_bytes(problem: &Problem, limits: Limits, tiles: &[u64]) -> Option<u64> {
+    let bytes = sram_bytes(problem, tiles);
+    let fits = bytes <= limits.sram_bytes && accumulator_bytes(problem, tiles) <= limits.accumulator_bytes;
+    fits.then_some(bytes)
 }
