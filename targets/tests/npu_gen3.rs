@@ -407,6 +407,56 @@ fn attention_at_run_time_lengths() {
 }
 
 #[test]
+fn attention_rotates_its_queries_on_their_way() {
+    let body = r#"
+  %q = "core.rope"(%x, %c, %s) <{interleaved = false}> : (tensor<1x4x9x8xf32>, tensor<9x4xf32>, tensor<9x4xf32>) -> tensor<1x4x9x8xf32>
+  %y = "core.attention"(%q, %k, %k) <{causal = true, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, scale = 0.3}> : (tensor<1x4x9x8xf32>, tensor<1x2x20x8xf32>, tensor<1x2x20x8xf32>) -> tensor<1x4x9x8xf32>
+"#;
+    let arguments =
+        "%x: tensor<1x4x9x8xf32> ; %c: tensor<9x4xf32> ; %s: tensor<9x4xf32> ; %k: tensor<1x2x20x8xf32>";
+    let case = plain("rotated queries");
+    let module = kernels(arguments, body, "%y : tensor<1x4x9x8xf32>");
+    check(&module, &[], &case);
+    let rows = compile(&module, &case, 1 << 20).0.placement.rows;
+    assert!(rows.iter().map(|row| &row.op[..]).eq(["kernel attention"]), "{rows:?}");
+    // Rotated queries that leave are an op's result of their own.
+    let module = kernels(arguments, body, "%y : tensor<1x4x9x8xf32> ; %q : tensor<1x4x9x8xf32>");
+    check(&module, &[], &case);
+    assert_eq!(compile(&module, &case, 1 << 20).0.placement.rows.len(), 2);
+}
+
+/// Little SRAM holds a part of the left side; the rest passes by, from a copy where it was made in the kernel. No size changes a bit.
+#[test]
+fn a_part_of_the_left_side_stays() {
+    let quantized = r#"
+  %q = "core.quantize"(%x, %s) <{axis = 1 : i64, block = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0>}> : (tensor<48x1024xf32>, tensor<48x1xf32>) -> tensor<48x1024xi8>
+  %y = "core.linear"(%q, %w, %t) <{activation = "none", axis = 0 : i64, block = 64 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 1, 0>, transpose_weight = false}> : (tensor<48x1024xi8>, tensor<1024x512xi4>, tensor<16x512xf16>) -> tensor<48x512xf32>
+"#;
+    let made =
+        "%x: tensor<48x1024xf32> ; %s: tensor<48x1xf32> ; %w: tensor<1024x512xi4> ; %t: tensor<16x512xf16>";
+    let plain_rows = r#"
+  %y = "core.linear"(%x, %w) <{activation = "none", operandSegmentSizes = array<i32: 1, 1, 0, 0, 0>, transpose_weight = false}> : (tensor<48x1024xf32>, tensor<1024x256xf32>) -> tensor<48x256xf32>
+"#;
+    let given = "%x: tensor<48x1024xf32> ; %w: tensor<1024x256xf32>";
+    let parts = [(made, quantized, "512"), (given, plain_rows, "256")];
+    for (arguments, body, columns) in parts {
+        let module = kernels(arguments, body, &format!("%y : tensor<48x{columns}xf32>"));
+        let sizes = &[44 << 10, 64 << 10, 96 << 10, 160 << 10, 1 << 20];
+        let case = Case { sram_bytes: sizes, tolerance: 1e-4, ..plain("a part of the left side") };
+        let bounds = [None, Some((0.01, 0.02)), None, None];
+        check(&module, &bounds[..arguments.split(" ; ").count()], &case);
+        let bindings = Bindings::new();
+        let inputs = inputs(&module, &bounds[..arguments.split(" ; ").count()], &bindings, 1);
+        let mut found = sizes.iter().map(|bytes| {
+            let (compiled, constants) = compile(&module, &case, *bytes);
+            run(&compiled, &constants, &inputs, &bindings, TransferMode::AtWait, case.what)
+        });
+        let first = found.next().expect("a size");
+        assert!(found.all(|other| other[0].bytes == first[0].bytes), "{columns} columns");
+    }
+}
+
+#[test]
 fn movement_by_dma() {
     let x = "tensor<2x5x40xf32>";
     check_op("core.concat", &[x, "tensor<2x3x40xf32>"], "{axis = 1 : i64}", &[], 0.0);
