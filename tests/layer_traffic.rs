@@ -31,6 +31,8 @@ const KEY_HEADS: u64 = 8;
 const HEAD: u64 = 64;
 const INNER: u64 = 8192;
 const WEIGHT_BLOCK: u64 = 128;
+/// What DRAM moves at a time.
+const BURST_BYTES: u64 = 64;
 /// f16.
 const FLOAT_BYTES: u64 = 2;
 
@@ -47,6 +49,8 @@ pub struct Product {
     pub results: u64,
     /// Whether as much as leaves is read and added.
     pub has_residual: bool,
+    /// Matrices whose columns a result takes together.
+    pub matrices: u64,
 }
 
 /// The products of a layer.
@@ -57,16 +61,27 @@ pub const PRODUCTS: [Product; 4] = [
         n: HIDDEN + 2 * KEY_HEADS * HEAD,
         results: HIDDEN + 2 * KEY_HEADS * HEAD,
         has_residual: false,
+        matrices: 1,
     },
-    Product { name: "o", k: HEADS * HEAD, n: HIDDEN, results: HIDDEN, has_residual: true },
-    Product { name: "gate up", k: HIDDEN, n: 2 * INNER, results: INNER, has_residual: false },
-    Product { name: "down", k: INNER, n: HIDDEN, results: HIDDEN, has_residual: true },
+    Product { name: "o", k: HEADS * HEAD, n: HIDDEN, results: HIDDEN, has_residual: true, matrices: 1 },
+    Product { name: "gate up", k: HIDDEN, n: 2 * INNER, results: INNER, has_residual: false, matrices: 2 },
+    Product { name: "down", k: INNER, n: HIDDEN, results: HIDDEN, has_residual: true, matrices: 1 },
 ];
 
 impl Product {
     /// Bytes of weights and scales.
     pub fn weight_bytes(&self) -> u64 {
         self.k * self.n / 2 + self.k / WEIGHT_BLOCK * self.n * FLOAT_BYTES
+    }
+
+    /// Bytes of weights and scales in tiles of so many columns, of all matrices together: a row of one moves in whole bursts.
+    fn tiled_weight_bytes(&self, columns: u64) -> u64 {
+        let row_bytes = columns / self.matrices / 2;
+        if columns == self.n || row_bytes == 0 {
+            return self.weight_bytes();
+        }
+        let rows = self.k * (self.n / 2).div_ceil(row_bytes);
+        rows * row_bytes.next_multiple_of(BURST_BYTES) + self.weight_bytes() - self.k * self.n / 2
     }
 
     /// Bytes that leave, and that are added to them.
@@ -101,15 +116,21 @@ pub fn attention_bytes(m: u64) -> u64 {
     2 * m * HEADS * HEAD * FLOAT_BYTES + cache_bytes(past(m) + m)
 }
 
-/// Queries and keys in and out where rotating them is an op of its own.
-fn rotation_bytes(m: u64) -> u64 {
-    2 * m * (HEADS + KEY_HEADS) * HEAD * FLOAT_BYTES
+/// Heads in and out where rotating them is an op of its own.
+fn rotation_bytes(m: u64, heads: u64) -> u64 {
+    2 * m * heads * HEAD * FLOAT_BYTES
 }
 
-/// What every op of a layer must move when each begins and ends in DRAM. A norm and a quantisation are part of the product that they feed.
+/// What every op of a layer must move when each begins and ends in DRAM. A norm and a quantisation are part of the product that they feed;
+/// rotating queries and keys is an op of the model, whatever the compiler makes it part of.
 pub fn compulsory_bytes(m: u64) -> u64 {
     let products: u64 = PRODUCTS.iter().map(|product| product.compulsory_bytes(m)).sum();
-    products + rotation_bytes(m) + attention_bytes(m)
+    products + rotation_bytes(m, HEADS + KEY_HEADS) + attention_bytes(m)
+}
+
+/// What every kernel must move when queries are rotated as attention takes them in.
+pub fn kernel_bytes(m: u64) -> u64 {
+    compulsory_bytes(m) - rotation_bytes(m, HEADS)
 }
 
 /// What the layer must move when nothing between its ops does: weights, the cache, its rows in and out.
@@ -242,19 +263,20 @@ impl Product {
                     let tile = Tile { m: tile_m, n: tile_n, k: tile_k };
                     let (rows_swept, columns_swept) = (m.div_ceil(tile_m), self.n.div_ceil(tile_n));
                     let streamed = self.tile_bytes(tile, 2);
+                    let weights = self.tiled_weight_bytes(tile_n);
                     // All depth of some rows stays, weights pass once for each of them.
                     if streamed + tile_m * self.k <= sram_bytes {
-                        least = least.min(rows * FLOAT_BYTES + rows_swept * self.weight_bytes());
+                        least = least.min(rows * FLOAT_BYTES + rows_swept * weights);
                     }
                     // Both pass, sums stay.
                     if streamed + 2 * tile_m * tile_k <= sram_bytes {
-                        least = least.min(copied(columns_swept) + rows_swept * self.weight_bytes());
+                        least = least.min(copied(columns_swept) + rows_swept * weights);
                     }
                     // All depth of some columns stays, rows pass once for each of them.
                     let whole =
                         self.tile_bytes(Tile { k: self.k, ..tile }, if columns_swept > 1 { 2 } else { 1 });
                     if whole + 2 * tile_m * tile_k <= sram_bytes {
-                        least = least.min(copied(columns_swept) + self.weight_bytes());
+                        least = least.min(copied(columns_swept) + weights);
                     }
                 }
             }
@@ -275,8 +297,8 @@ pub fn exhaustive_attention_bytes(m: u64, sram_bytes: u64) -> u64 {
     2 * m * HEADS * HEAD * FLOAT_BYTES + m.div_ceil(queries) * cache_bytes(past(m) + m)
 }
 
-/// What a layer moves when each product and attention runs on its own with its best tiles.
+/// What a layer moves when each product, the rotation of keys, and attention with that of its queries run on their own with their best tiles.
 pub fn exhaustive_bytes(m: u64, sram_bytes: u64) -> u64 {
     let products = PRODUCTS.iter().map(|product| product.exhaustive_bytes(m, sram_bytes));
-    products.sum::<u64>() + rotation_bytes(m) + exhaustive_attention_bytes(m, sram_bytes)
+    products.sum::<u64>() + rotation_bytes(m, KEY_HEADS) + exhaustive_attention_bytes(m, sram_bytes)
 }
