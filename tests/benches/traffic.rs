@@ -84,10 +84,11 @@ fn search_time(models: &Models, kib: u64) {
             scope.spawn(compile).join().unwrap_or_else(|_| panic!("it does not compile"))
         });
         let start = Instant::now();
-        let fitting = posed.iter().filter(|(forms, limits)| solve(forms, *limits).is_ok()).count();
+        let fitting =
+            posed.iter().filter(|(forms, limits, known)| solve(forms, *limits, *known).is_ok()).count();
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
         println!(
-            "{kib:>5} KiB, {tokens:>4} tokens: {:>4} tile searches, {fitting:>4} fit, {milliseconds:>8.2} ms   aim 50   ratio {:>6.2}",
+            "{kib:>5} KiB, {tokens:>4} tokens: {:>4} tile searches, {fitting:>4} found, {milliseconds:>8.2} ms   aim 50   ratio {:>6.2}",
             posed.len(),
             milliseconds / 50.0
         );

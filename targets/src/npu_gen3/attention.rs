@@ -158,7 +158,7 @@ pub(super) fn with_sums(problem: &Problem, limits: Limits) -> Result<(&'static s
         operand.flow = Flow::Hold;
     }
     let spaces = [space::ACCUMULATOR, space::SRAM];
-    best_of(&[problem.clone(), in_sram], limits).map(|(form, plan)| (spaces[form], plan))
+    best_of(&[problem.clone(), in_sram], limits, None).map(|(form, plan)| (spaces[form], plan))
 }
 
 fn problem(

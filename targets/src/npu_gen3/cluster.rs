@@ -129,7 +129,7 @@ impl Cluster {
     /// # Errors
     /// When the smallest tiles do not fit SRAM, with the bytes needed and available.
     pub fn run(&self, context: &mut LoweringContext) -> Result<(), String> {
-        let plan = self.plan(context, limits(context), None)?.map_err(|error| error.to_string())?;
+        let plan = self.plan(context, limits(context), None, None)?.map_err(|error| error.to_string())?;
         self.run_with(context, &plan)
     }
 

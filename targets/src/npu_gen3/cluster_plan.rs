@@ -48,15 +48,17 @@ struct Form {
 }
 
 impl Cluster {
-    /// The best plan under `limits`; `row_tile` fixes the row tile. Axes are batch.., m, n, k (in units of the depth).
+    /// The best plan under `limits`; `row_tile` fixes the row tile. Axes are batch.., m, n, k (in units of the depth). A plan that costs as
+    /// much as `known` or more is of no use.
     ///
     /// # Errors
-    /// When the smallest tiles do not fit.
+    /// When the smallest tiles do not fit, or each plan is of no use.
     pub fn plan(
         &self,
         context: &LoweringContext,
         limits: Limits,
         row_tile: Option<u64>,
+        known: Option<u64>,
     ) -> Result<Result<ClusterPlan, TooLarge>, String> {
         let mut forms = Vec::new();
         // Batches are taken one by one, or all at once when they are small.
@@ -71,7 +73,7 @@ impl Cluster {
         }
         let problems: Vec<Problem> =
             forms.iter().map(|form| self.problem(context, *form)).collect::<Result<_, _>>()?;
-        let (index, mut tile) = match best_of(&problems, limits) {
+        let (index, mut tile) = match best_of(&problems, limits, known) {
             Ok(found) => found,
             Err(large) => return Ok(Err(large)),
         };

@@ -218,7 +218,7 @@ impl Group {
             .chain(node.along.iter().copied())
             .collect();
         let view = |member: usize| views[member].as_ref().expect("every member has a tile").permute(&order);
-        let last = self.extents.len() - 1;
+        let last = self.extents.len().saturating_sub(1);
         let read = |member: usize| match node.part {
             Some([start, length]) if self.members[member].extends[last] => {
                 view(member).slice(last, &Dim::Known(start), &Dim::Known(length), 1)

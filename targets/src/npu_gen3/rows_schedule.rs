@@ -108,7 +108,7 @@ fn fused<'r>(
     for cluster in &rows.clusters {
         let resident = |value: usize| Some(stand_in(cluster, &rows.values[value], &rows.count.0));
         let cluster = make_cluster(context, rows, cluster, &rows.count.0, &resident, &|view| view.clone());
-        match cluster.plan(context, left, Some(row_tile))? {
+        match cluster.plan(context, left, Some(row_tile), None)? {
             Ok(plan) => {
                 cost += plan.tile.cost;
                 plans.push(plan);

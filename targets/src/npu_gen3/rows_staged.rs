@@ -159,8 +159,8 @@ impl<'r> Stages<'r> {
         known: Option<u64>,
     ) -> Result<Result<Staged<'r>, String>, String> {
         let trips = self.count.div_ceil(row_tile);
-        // What costs no less than another choice is not looked into further.
-        let is_dear = |cost: u64| known.is_some_and(|known| cost.saturating_mul(trips) >= known);
+        // What a row tile may cost beside what is known of it; one that costs as much is not looked into further.
+        let left_of = |cost: u64| known.map(|known| known.div_ceil(trips).saturating_sub(cost));
         let rows = self.rows;
         let limits = limits(context);
         let mut reserved_bytes = 0;
@@ -194,12 +194,9 @@ impl<'r> Stages<'r> {
             if let Some(value) = divisible.filter(|_| depth.is_cut) {
                 made.keeps_x = Some(rows.values[value].input.is_none());
             }
-            match made.plan(context, Limits { sram_bytes: left, ..limits }, None)? {
+            match made.plan(context, Limits { sram_bytes: left, ..limits }, None, left_of(cost))? {
                 Ok(plan) => {
                     cost += plan.tile.cost;
-                    if is_dear(cost) {
-                        return Ok(Err("another choice costs less".into()));
-                    }
                     let columns = plan.tile.kept as i64 * depth.unit;
                     parted = divisible.filter(|_| columns > 0).map(|value| (value, columns));
                     plans.push(plan);

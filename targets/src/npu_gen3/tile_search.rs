@@ -267,7 +267,9 @@ pub fn candidates(axis: Axis) -> Vec<u64> {
     }
 }
 
-type Found = BTreeMap<(Vec<Problem>, Limits), Result<(usize, Plan), TooLarge>>;
+/// A question: forms of a nest, limits, and a cost that is of no use any more.
+pub type Question = (Vec<Problem>, Limits, Option<u64>);
+type Found = BTreeMap<Question, Result<(usize, Plan), TooLarge>>;
 /// Answers kept per thread; beyond it they are forgotten.
 const FOUND_MAX: usize = 8192;
 
@@ -281,20 +283,20 @@ thread_local! {
 /// # Errors
 /// When not even the smallest tiles fit.
 pub fn search(problem: &Problem, limits: Limits) -> Result<Plan, TooLarge> {
-    best_of(std::slice::from_ref(problem), limits).map(|(_, plan)| plan)
+    best_of(std::slice::from_ref(problem), limits, None).map(|(_, plan)| plan)
 }
 
-/// The best plan of several forms of one nest, and which form it is of; the first of equals. Answers are remembered; they depend on the
-/// arguments alone.
+/// The best plan of several forms of one nest, and which form it is of; the first of equals. A plan that costs as much as `known` or more is
+/// of no use. Answers are remembered; they depend on the arguments alone.
 ///
 /// # Errors
-/// When not even the smallest tiles of any fit.
-pub fn best_of(forms: &[Problem], limits: Limits) -> Result<(usize, Plan), TooLarge> {
-    let key = (forms.to_vec(), limits);
+/// When not even the smallest tiles of any fit, or each plan is of no use.
+pub fn best_of(forms: &[Problem], limits: Limits, known: Option<u64>) -> Result<(usize, Plan), TooLarge> {
+    let key = (forms.to_vec(), limits, known);
     if let Some(known) = FOUND.with_borrow(|found| found.get(&key).cloned()) {
         return known;
     }
-    let answer = solve(forms, limits);
+    let answer = solve(forms, limits, known);
     FOUND.with_borrow_mut(|found| {
         if found.len() >= FOUND_MAX {
             found.clear();
@@ -305,7 +307,7 @@ pub fn best_of(forms: &[Problem], limits: Limits) -> Result<(usize, Plan), TooLa
 }
 
 /// What this thread has searched for and remembers, so that a bench can search for it again.
-pub fn remembered() -> Vec<(Vec<Problem>, Limits)> {
+pub fn remembered() -> Vec<Question> {
     FOUND.with_borrow(|found| found.keys().cloned().collect())
 }
 
@@ -313,16 +315,18 @@ pub fn remembered() -> Vec<(Vec<Problem>, Limits)> {
 ///
 /// # Errors
 /// As [`best_of`].
-pub fn solve(forms: &[Problem], limits: Limits) -> Result<(usize, Plan), TooLarge> {
+pub fn solve(forms: &[Problem], limits: Limits, known: Option<u64>) -> Result<(usize, Plan), TooLarge> {
     let mut best: Option<(usize, Key, Plan)> = None;
     let mut least: Option<TooLarge> = None;
     for (index, problem) in forms.iter().enumerate() {
-        let bound = best.as_ref().map(|best| best.1.0);
+        let found = best.as_ref().map(|best| best.1.0);
         // The whole nest as one tile costs least, if it fits.
         let whole: Vec<u64> = problem.axes.iter().map(|axis| axis.extent).collect();
-        if bound.is_some_and(|bound| cost_at_least(problem, limits, &whole) >= bound) {
+        let least_cost = cost_at_least(problem, limits, &whole);
+        if [found, known].into_iter().flatten().any(|bound| least_cost >= bound) {
             continue;
         }
+        let bound = found.or(known.map(|known| known - 1));
         match search_all(problem, limits, bound) {
             Ok((key, plan)) if best.as_ref().is_none_or(|best| key < best.1) => {
                 best = Some((index, key, plan))

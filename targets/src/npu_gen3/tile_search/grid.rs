@@ -5,14 +5,18 @@ use super::{
     score, sram_bytes, sram_bytes_of,
 };
 
-/// The best plan; none when no plan fits, or none costs less than `bound`.
+/// Every so many candidates of an axis are looked at first: the best of them is a bound for all.
+const COARSE_STEP: usize = 4;
+
+/// The best plan; none when no plan fits, or each costs more than `bound`.
 pub(super) fn search_all(
     problem: &Problem,
     limits: Limits,
     bound: Option<u64>,
 ) -> Result<(Key, Plan), TooLarge> {
     let mut search = Best { problem, limits, bound: bound.unwrap_or(u64::MAX), found: None };
-    let needed_bytes = walk(problem, limits, &mut search);
+    walk(problem, limits, COARSE_STEP, &mut search);
+    let needed_bytes = walk(problem, limits, 1, &mut search);
     search.found.ok_or(TooLarge { needed_bytes, available_bytes: limits.sram_bytes })
 }
 
@@ -78,7 +82,7 @@ impl Visitor for All<'_> {
 /// Plans that none beats in both SRAM and cycles, least SRAM first; none when not even the smallest tiles fit.
 pub fn frontier(problem: &Problem, limits: Limits) -> Vec<Plan> {
     let mut all = All { problem, limits, plans: Vec::new() };
-    walk(problem, limits, &mut all);
+    walk(problem, limits, 1, &mut all);
     unbeaten(all.plans)
 }
 
@@ -94,9 +98,10 @@ pub fn unbeaten(mut plans: Vec<Plan>) -> Vec<Plan> {
     plans
 }
 
-/// Visits all sizes that fit and are worth it. Gives the SRAM of those that take least, of all that were looked at.
-fn walk(problem: &Problem, limits: Limits, visitor: &mut dyn Visitor) -> u64 {
-    let sizes: Vec<Vec<u64>> = problem.axes.iter().map(|axis| candidates(*axis)).collect();
+/// Visits every `step`th size that fits and is worth it. Gives the SRAM of those that take least, of all that were looked at.
+fn walk(problem: &Problem, limits: Limits, step: usize, visitor: &mut dyn Visitor) -> u64 {
+    let sizes = problem.axes.iter().map(|axis| candidates(*axis).into_iter().step_by(step).collect());
+    let sizes: Vec<Vec<u64>> = sizes.collect();
     let end = |at: fn(&[u64]) -> Option<&u64>| -> Vec<u64> {
         sizes.iter().map(|sizes| *at(sizes).expect("a candidate")).collect()
     };
