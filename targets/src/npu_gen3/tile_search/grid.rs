@@ -1,9 +1,7 @@
 //! The walk over all tile sizes of one nest: larger sizes first, what cannot fit passed over, and what cannot be better.
 
-use super::{
-    Limits, Plan, Problem, TooLarge, accumulator_bytes, candidates, cost_at_least, order_cost_at_least,
-    score, sram_bytes, sram_bytes_of,
-};
+use super::score::{Tiling, cost_at_least, order_cost_at_least, score};
+use super::{Limits, Plan, Problem, TooLarge, accumulator_bytes, candidates, sram_bytes, sram_bytes_of};
 
 /// Every so many candidates of an axis are looked at first: the best of them is a bound for all.
 const COARSE_STEP: usize = 4;
@@ -41,17 +39,21 @@ struct Best<'p> {
 
 impl Visitor for Best<'_> {
     fn passes_over(&self, largest: &[u64]) -> bool {
-        let least = |order: &Vec<usize>| order_cost_at_least(self.problem, self.limits, largest, order);
-        self.bound < u64::MAX && self.problem.orders.iter().all(|order| least(order) > self.bound)
+        if self.bound == u64::MAX {
+            return false;
+        }
+        let tiling = Tiling::new(self.problem, self.limits, largest);
+        let mut least = self.problem.orders.iter().map(|order| order_cost_at_least(&tiling, order));
+        least.all(|least| least > self.bound)
     }
 
     fn visit(&mut self, tiles: &[u64], sram_bytes: u64) {
-        let (problem, limits) = (self.problem, self.limits);
-        if cost_at_least(problem, limits, tiles) > self.bound {
+        let tiling = Tiling::new(self.problem, self.limits, tiles);
+        if cost_at_least(&tiling) > self.bound {
             return;
         }
-        for order in &problem.orders {
-            let score = score(problem, limits, tiles, order, sram_bytes);
+        for order in &self.problem.orders {
+            let score = score(&tiling, order, sram_bytes);
             if score.cost <= self.bound {
                 self.bound = score.cost;
                 let plan = score.plan(tiles, order, sram_bytes);
@@ -73,9 +75,9 @@ struct All<'p> {
 
 impl Visitor for All<'_> {
     fn visit(&mut self, tiles: &[u64], sram_bytes: u64) {
-        self.plans.extend(self.problem.orders.iter().map(|order| {
-            score(self.problem, self.limits, tiles, order, sram_bytes).plan(tiles, order, sram_bytes)
-        }));
+        let tiling = Tiling::new(self.problem, self.limits, tiles);
+        let plan = |order: &Vec<usize>| score(&tiling, order, sram_bytes).plan(tiles, order, sram_bytes);
+        self.plans.extend(self.problem.orders.iter().map(plan));
     }
 }
 

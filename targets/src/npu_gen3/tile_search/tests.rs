@@ -1,5 +1,7 @@
 //! The search against bounds, the same grid walked by hand, and limits it must keep.
 
+use super::grid::Key;
+use super::score::whole_bytes;
 use super::*;
 
 const LIMITS: Limits = Limits {
@@ -134,8 +136,11 @@ fn the_best_of_the_grid_is_found() {
                 let bytes = fitting_bytes(&problem, limits, &[m, n, k]);
                 for order in problem.orders.iter().filter(|_| bytes.is_some()) {
                     let bytes = bytes.unwrap_or_default();
-                    let plan =
-                        score(&problem, limits, &[m, n, k], order, bytes).plan(&[m, n, k], order, bytes);
+                    let plan = score(&Tiling::new(&problem, limits, &[m, n, k]), order, bytes).plan(
+                        &[m, n, k],
+                        order,
+                        bytes,
+                    );
                     assert!(Key::of(&found) <= Key::of(&plan), "{found:?} {plan:?}");
                 }
             }
