@@ -10,10 +10,9 @@
 
 use super::avx512::Avx512;
 use super::isa::{Isa, prefetch};
-use super::kernels::{
-    AHEAD_BYTES, COLUMNS, IntegerWeights, Job, LINE_BYTES, PairWeights, Panels, place_totals, scales,
-};
+use super::job::{AHEAD_BYTES, COLUMNS, Job, LINE_BYTES, Panels, place_totals, scales};
 use super::tiles::{ROW_BYTES, TILE_ROWS, Tiles};
+use super::weights::{IntegerWeights, PairWeights};
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -103,7 +102,7 @@ impl<W: PairWeights<Avx512>> TileMath for PairMath<W> {
 /// One panel for up to [`AMX_ROWS`] rows, `R` of a tile at a time. Without scales every tile's sums are added as they are.
 ///
 /// # Safety
-/// See [`super::kernels::Kernel`]; [`takes`] said yes. Tiles are of `R` rows.
+/// See [`super::job::Kernel`]; [`takes`] said yes. Tiles are of `R` rows.
 #[inline(always)]
 pub(super) unsafe fn product<T: Tiles, M: TileMath, const R: usize, const ROWS: usize>(
     job: &Job,

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code, reason = "handing checked pointers to kernels that write disjoint panels")]
 
-use super::kernels::{FactorPlace, Job, Kernel, LINE_BYTES, Panels, Stored};
+use super::job::{FactorPlace, Job, Kernel, LINE_BYTES, Panels, Stored};
 use super::prepare::{Rows, Word};
 use super::{Layout, PANEL_COLUMNS, Problem, batches};
 use crate::element::Element;

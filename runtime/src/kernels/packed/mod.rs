@@ -3,6 +3,17 @@
 //! The definition is in `command_table`; [`scalar`] computes it for every layout and element and is what faster paths are compared with.
 //! Integers give the bits of the unpacked product. Floats are summed by fused multiply-add over ascending k, block by block.
 //! It must not know who packed.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `layout` | which layouts are fast |
+//! | `scalar` | the portable path |
+//! | `fast` | which products are fast, and how their work is cut for threads |
+//! | `prepare`, `job` | a as kernels read it; a product as kernels see it |
+//! | `kernels`, `weights` | the loops, once for all processors; what a line of weights is to them |
+//! | `isa`, `avx2`, `avx512` | vectors over the columns of a panel |
+//! | `amx`, `tiles` | loops over tiles; tiles of the processor, and a model of them for tests |
+//! | `x86` | which kernel is compiled for which features, and chosen |
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -17,6 +28,8 @@ mod fast_tests;
 #[cfg(target_arch = "x86_64")]
 mod isa;
 #[cfg(target_arch = "x86_64")]
+mod job;
+#[cfg(target_arch = "x86_64")]
 mod kernels;
 mod layout;
 #[cfg(target_arch = "x86_64")]
@@ -28,6 +41,8 @@ mod testing;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -6,8 +6,10 @@
 use super::amx::{self, AMX_ROWS, ByteMath, PairMath, TileMath};
 use super::avx2::{Avx2, AvxVnni};
 use super::avx512::Avx512;
-use super::kernels::*;
+use super::job::{Job, Kernel, Panels};
+use super::kernels::{floats, integers, pairs};
 use super::tiles::{Native, TILE_ROWS, Tiles};
+use super::weights::*;
 use crate::kernels::cpu::{Feature, Features};
 
 /// Kernels of one kind for a number of rows.
