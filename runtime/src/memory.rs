@@ -230,6 +230,56 @@ impl<'m> Source<'m> {
     }
 }
 
+impl Source<'_> {
+    /// Whether [`Source::part`] may begin anywhere along an axis: elements of less than a byte do not.
+    pub(crate) fn can_part(&self, axis: usize) -> bool {
+        axis < self.rank() && (self.strides()[axis] * i64::from(self.element().bits())) % 8 == 0
+    }
+
+    /// Some indices of an axis. What [`Source::can_part`] refuses must not be asked for.
+    pub(crate) fn part(&self, axis: usize, range: Range<usize>) -> Source<'_> {
+        let mut window = self.window.clone();
+        let step_bits = window.strides[axis] * i64::from(window.element.bits());
+        window.origin += range.start as i64 * step_bits / 8;
+        window.dims[axis] = range.len();
+        Source { window, bytes: self.bytes }
+    }
+}
+
+impl Destination<'_> {
+    /// Whether indices of an axis lie in memory one after the other, with all that belongs to one before the next.
+    pub(crate) fn can_part(&self, axis: usize) -> bool {
+        let size = (self.element().bits() / 8) as i64;
+        let others = || (0..self.rank()).filter(|other| *other != axis);
+        let reach: i64 =
+            others().map(|other| (self.dims()[other] as i64 - 1) * self.strides()[other] * size).sum();
+        let ascends = self.strides().iter().all(|stride| *stride >= 0) && self.window.origin == 0;
+        size > 0
+            && axis < self.rank()
+            && !self.is_empty()
+            && ascends
+            && self.strides()[axis] * size >= reach + size
+    }
+
+    /// The pieces between `edges`, which ascend from 0 to the extent of the axis. The whole where [`Destination::can_part`] refuses, which must
+    /// then be all that is asked for.
+    pub(crate) fn parts(&mut self, axis: usize, edges: &[usize]) -> Vec<Destination<'_>> {
+        let step_bytes = self.strides()[axis].max(0) as usize * (self.element().bits() / 8) as usize;
+        let (mut left, mut at) = (&mut *self.bytes, 0);
+        let mut pieces = Vec::with_capacity(edges.len().saturating_sub(1));
+        for (index, edge) in edges.windows(2).enumerate() {
+            let is_last = index + 2 == edges.len();
+            let end = if is_last { at + left.len() } else { edge[1] * step_bytes };
+            let (piece, rest) = std::mem::take(&mut left).split_at_mut(end - at);
+            let mut window = self.window.clone();
+            window.dims[axis] = edge[1] - edge[0];
+            pieces.push(Destination { window, bytes: piece });
+            (left, at) = (rest, end);
+        }
+        pieces
+    }
+}
+
 impl<'m> Destination<'m> {
     /// A window over bytes of its own, row-major.
     pub fn packed(element: Element, dims: &[usize], bytes: &'m mut [u8]) -> Result<Destination<'m>, Fault> {

@@ -2,7 +2,9 @@
 
 use super::Interpreter;
 use crate::commands::Command;
-use crate::kernels::{Fault, attention, convert, convolution, elementwise, index, matmul, normalize, reduce};
+use crate::kernels::{
+    Fault, attention, convert, convolution, elementwise, index, matmul, normalize, parallel, reduce,
+};
 
 impl Interpreter<'_> {
     /// Executes a command that only reads and writes views.
@@ -186,11 +188,19 @@ impl Interpreter<'_> {
             }
             C::Unary { function, destination, x, alpha, beta, .. } => {
                 views!(destination; x; ; w);
-                elementwise::unary(&mut destination, &x, *function, *alpha, *beta)
+                parallel::elementwise(
+                    &mut destination,
+                    [&x],
+                    &w.pool(),
+                    elementwise::cost(*function),
+                    |to, [x]| elementwise::unary(to, x, *function, *alpha, *beta),
+                )
             }
             C::Binary { function, destination, a, b, .. } => {
                 views!(destination; a b; ; w);
-                elementwise::binary(&mut destination, &a, &b, *function)
+                parallel::elementwise(&mut destination, [&a, &b], &w.pool(), 4, |to, [a, b]| {
+                    elementwise::binary(to, a, b, *function)
+                })
             }
             C::Select { destination, condition, a, b, .. } => {
                 views!(destination; condition a b; ; w);
@@ -198,7 +208,9 @@ impl Interpreter<'_> {
             }
             C::Convert { destination, x, saturate, rounding, .. } => {
                 views!(destination; x; ; w);
-                convert::convert(&mut destination, &x, *saturate, *rounding)
+                parallel::elementwise(&mut destination, [&x], &w.pool(), 4, |to, [x]| {
+                    convert::convert(to, x, *saturate, *rounding)
+                })
             }
             C::Quantize { destination, x, scale, zero_point, .. } => {
                 views!(destination; x scale; zero_point; w);

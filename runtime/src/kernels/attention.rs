@@ -3,7 +3,10 @@
 //! Keys are taken in blocks of 64, so that room does not depend on the tile; running maximum and sum make the result the
 //! same as over all keys at once, up to rounding.
 
+use super::exponential;
 use super::lanes::{float_run, load, store};
+use super::parallel;
+use super::pool::WORK_MIN;
 use super::reduce::{dot, sum_lanes};
 use super::walk::for_each_index;
 use super::wide::widest;
@@ -12,6 +15,7 @@ use crate::element::Element;
 use crate::functions::KeyPart;
 use crate::memory::{Destination, Source, Workspace};
 use crate::view::RANK_MAX;
+use std::sync::{Mutex, PoisonError};
 
 /// Keys per block, from the tile's first key on: tiles that begin at multiples of it give the same bits as one tile of all keys.
 pub const KEYS: usize = 64;
@@ -139,17 +143,64 @@ fn check(running: &Running<'_, '_>, inputs: &Inputs<'_, '_>, step: &Step) -> Res
     Ok(extents)
 }
 
-/// Updates accumulator, maximum and sum with one tile of keys.
+/// Updates accumulator, maximum and sum with one tile of keys. Heads, or what else leads, are shared among threads.
 pub fn attention(
-    mut running: Running<'_, '_>,
+    running: Running<'_, '_>,
     inputs: &Inputs<'_, '_>,
     step: &Step,
     workspace: &mut Workspace,
 ) -> Result<(), Fault> {
     let extents = check(&running, inputs, step)?;
+    let Running { accumulator, maximum, sum } = running;
+    let batch = accumulator.rank() - 2;
+    let room = [KEYS * (extents.d + extents.e), 3 * extents.d.max(extents.e)];
+    let pool = workspace.pool();
+    let lead: usize = inputs.q.dims()[..batch].iter().product();
+    let work = [lead, extents.rows, extents.keys, extents.d + extents.e];
+    let work = work.iter().fold(1u64, |product, &extent| product.saturating_mul(extent as u64));
+    let scales = inputs.scales(step.block as usize, &extents).map(|scale| scale.0);
+    let [a, b, c, d] = scales;
+    let sources = [Some(inputs.q), Some(inputs.k), Some(inputs.v), inputs.mask, a, b, c, d];
+    let axis = (0..batch).find(|&axis| inputs.q.dims()[axis] > 1).filter(|&axis| {
+        let destinations = [&*accumulator, &*maximum, &*sum];
+        pool.threads() > 1 && work >= WORK_MIN && parallel::can_cut(axis, &destinations, &sources)
+    });
+    let parts = if axis.is_some() { pool.threads() } else { 1 };
+    let (tiles, rows) = workspace.two::<f32, f32>(parts * room[0], parts * room[1])?;
+    let Some(axis) = axis else {
+        return heads(Running { accumulator, maximum, sum }, inputs, step, &extents, tiles, rows);
+    };
+    let rooms: Vec<Mutex<(&mut [f32], &mut [f32])>> =
+        tiles.chunks_exact_mut(room[0]).zip(rows.chunks_exact_mut(room[1])).map(Mutex::new).collect();
+    parallel::along(axis, [accumulator, maximum, sum], sources, &pool, |index, to, from| {
+        let [mut accumulator, mut maximum, mut sum] = to;
+        let [Some(q), Some(k), Some(v), mask, a, b, c, d] = &from else {
+            return Err(Fault::Shape("attention: q, k and v"));
+        };
+        let (k_grouped, v_grouped) = (
+            Grouped { scale: a.as_ref(), offset: b.as_ref() },
+            Grouped { scale: c.as_ref(), offset: d.as_ref() },
+        );
+        let inputs = Inputs { q, k, v, mask: mask.as_ref(), k_grouped, v_grouped };
+        let running = Running { accumulator: &mut accumulator, maximum: &mut maximum, sum: &mut sum };
+        let mut room = rooms[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let (tile, rows) = &mut *room;
+        heads(running, &inputs, step, &extents, tile, rows)
+    })
+}
+
+/// All keys for every index of the leading dimensions.
+fn heads(
+    mut running: Running<'_, '_>,
+    inputs: &Inputs<'_, '_>,
+    step: &Step,
+    extents: &Extents,
+    tile: &mut [f32],
+    rows: &mut [f32],
+) -> Result<(), Fault> {
     let batch = running.accumulator.rank() - 2;
     let mut steps = [[0i64; PLACES]; RANK_MAX];
-    let scales = inputs.scales(step.block as usize, &extents).map(|scale| scale.0);
+    let scales = inputs.scales(step.block as usize, extents).map(|scale| scale.0);
     for (axis, step) in steps.iter_mut().enumerate().take(batch) {
         let mask = inputs.mask.map_or(0, |mask| mask.strides()[axis]);
         let (accumulator, maximum, sum) = (&running.accumulator, &running.maximum, &running.sum);
@@ -159,12 +210,10 @@ pub fn attention(
         *step = [running[0], running[1], running[2], q, k, v, mask, a, b, c, d];
     }
     let lead: [usize; RANK_MAX] = std::array::from_fn(|axis| inputs.q.dims().get(axis).copied().unwrap_or(1));
-    let widest = extents.d.max(extents.e);
-    let (tile, rows) = workspace.two::<f32, f32>(KEYS * (extents.d + extents.e), 3 * widest)?;
     for_each_index(&lead[..batch], &steps[..batch], |places| {
         for start in (0..extents.keys).step_by(KEYS) {
             let keys = start..extents.keys.min(start + KEYS);
-            block(&mut running, inputs, step, &extents, places, keys, tile, rows);
+            block(&mut running, inputs, step, extents, places, keys, tile, rows);
         }
         Ok(())
     })
@@ -240,7 +289,8 @@ fn block[][](
             continue; // nothing visible so far
         }
         let rescale = (state[0] - largest).exp();
-        scores[..count].iter_mut().for_each(|score| *score = (*score - largest).exp());
+        scores[..count].iter_mut().for_each(|score| *score -= largest);
+        exponential::exp(&mut scores[..count]);
         store(running.maximum, maximum_place, 1, &[largest]);
         store(running.sum, sum_place, 1, &[state[1] * rescale + sum_lanes(&scores[..count])]);
         let total = &mut total[..e];

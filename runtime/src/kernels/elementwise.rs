@@ -1,5 +1,6 @@
 //! Elementwise functions of one, two and three operands.
 
+use super::exponential;
 use super::lanes::{Lane, LaneKind, lane_kind, load, store, with_lane};
 use super::scalar::{double, single};
 use super::walk::for_each_row;
@@ -118,6 +119,26 @@ macro_rules! float_unary {
     }};
 }
 
+/// Work per element, as threads count it.
+pub(crate) fn cost(function: UnaryFunction) -> u64 {
+    if exponential(function).is_some() { 8 } else { 4 }
+}
+
+/// The function on many f32 at once, where it has exponentials.
+fn exponential(function: UnaryFunction) -> Option<fn(&mut [f32])> {
+    use UnaryFunction as F;
+    Some(match function {
+        F::Exp => exponential::exp,
+        F::Sigmoid => exponential::sigmoid,
+        F::Silu => exponential::silu,
+        F::Tanh => exponential::tanh,
+        F::Erf => exponential::erf,
+        F::Gelu => exponential::gelu,
+        F::GeluTanh => exponential::gelu_tanh,
+        _ => return None,
+    })
+}
+
 /// `destination = function(x)`; see [`UnaryFunction`].
 pub fn unary(
     destination: &mut Destination<'_>,
@@ -130,9 +151,12 @@ pub fn unary(
     let is_integer = matches!(kind, LaneKind::I64 | LaneKind::I128);
     require(is_integer || function != UnaryFunction::BitwiseNot, "bitwise_not needs integers")?;
     match kind {
-        LaneKind::F32 => {
-            map1::<f32>(destination, x, |lanes| float_unary!(f32, single, function, lanes, alpha, beta))
-        }
+        LaneKind::F32 => match exponential(function) {
+            Some(many) => map1::<f32>(destination, x, many),
+            None => {
+                map1::<f32>(destination, x, |lanes| float_unary!(f32, single, function, lanes, alpha, beta))
+            }
+        },
         LaneKind::F64 => {
             map1::<f64>(destination, x, |lanes| float_unary!(f64, double, function, lanes, alpha, beta))
         }

@@ -9,15 +9,15 @@ use crate::memory::{Destination, Source, Workspace};
 
 /// A float lane with the functions that rows need.
 trait FloatLane: Lane {
-    fn exp(self) -> Self;
+    fn exp_all(lanes: &mut [Self]);
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn divide(self, other: Self) -> Self;
 }
 
 impl FloatLane for f32 {
-    fn exp(self) -> f32 {
-        f32::exp(self)
+    fn exp_all(lanes: &mut [f32]) {
+        super::exponential::exp(lanes);
     }
     fn ln(self) -> f32 {
         f32::ln(self)
@@ -31,8 +31,8 @@ impl FloatLane for f32 {
 }
 
 impl FloatLane for f64 {
-    fn exp(self) -> f64 {
-        f64::exp(self)
+    fn exp_all(lanes: &mut [f64]) {
+        lanes.iter_mut().for_each(|lane| *lane = lane.exp());
     }
     fn ln(self) -> f64 {
         f64::ln(self)
@@ -83,13 +83,14 @@ fn softmax_rows<L: FloatLane>(
             let mut buffer = [L::default(); 256];
             for part in row.chunks(buffer.len()) {
                 let part_exp = &mut buffer[..part.len()];
-                part_exp.iter_mut().zip(part).for_each(|(e, &lane)| *e = lane.exp());
+                part_exp.copy_from_slice(part);
+                L::exp_all(part_exp);
                 total = total.add(sum_lanes(part_exp));
             }
             let logarithm = total.ln();
             row.iter_mut().for_each(|lane| *lane = lane.subtract(logarithm));
         } else {
-            row.iter_mut().for_each(|lane| *lane = lane.exp());
+            L::exp_all(row);
             let total = sum_lanes(row);
             row.iter_mut().for_each(|lane| *lane = lane.divide(total));
         }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Work (bytes touched, or operations) below which a job is not worth waking others for: about 5 microseconds of one core.
-const WORK_MIN: u64 = 64 * 1024;
+pub(crate) const WORK_MIN: u64 = 64 * 1024;
 /// How often a worker looks for work before it sleeps: about 100 microseconds, longer than the gap between two commands of a program.
 const SPINS: u32 = 4_000;
 

@@ -4,7 +4,7 @@
 
 /// Chebyshev coefficients of erfc(z) exp(z^2) / t with t = 2 / (2 + z); W. Press et al., Numerical Recipes, 3rd edition,
 /// section 6.2.2; relative error below 1.2e-16 for z >= 0.
-const ERFC_COEFFICIENTS: [f64; 28] = [
+pub(super) const ERFC_COEFFICIENTS: [f64; 28] = [
     -1.3026537197817094,
     0.641_969_792_356_490_3,
     1.9476473204185836e-2,

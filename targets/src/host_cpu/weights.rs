@@ -133,13 +133,11 @@ impl Packing {
             let stored = context.ty(value)?;
             let blocks = if kind == Factors::Blocks { (self.k + self.block - 1) / self.block } else { 1 };
             let shape = match kind {
-                Factors::One | Factors::Rows => {
-                    stored.known_shape().ok_or("scales of unknown shape")?.to_vec()
-                }
-                Factors::Columns | Factors::Blocks => vec![own[0], blocks, COLUMNS],
+                Factors::Rows => stored.known_shape().ok_or("scales of unknown shape")?.to_vec(),
+                Factors::One | Factors::Columns | Factors::Blocks => vec![own[0], blocks, COLUMNS],
             };
             let view = context.constant_result(&function, Some(at), &ty(&shape, stored.element), value)?;
-            self.over_tiles(&view, kind).map(Some)
+            Ok(Some(self.over_tiles(&view, kind)))
         };
         let scale = factor(context, self.scale)?;
         let zero_point = factor(context, self.zero_point)?;
@@ -156,12 +154,18 @@ impl Packing {
         let mut results = vec![self.layout.pack(builder, copies[0], self.is_turned)?];
         for (value, kind) in copies[1..].iter().zip(kinds) {
             results.push(match kind {
-                Factors::One | Factors::Rows => *value,
+                Factors::Rows => *value,
                 Factors::Blocks => pack_factors(builder, *value, self.is_turned)?,
-                Factors::Columns => {
+                Factors::One | Factors::Columns => {
                     let element = builder.module.tensor(*value).ok_or("expected a tensor")?.element;
                     let row = TensorType::of(element, &[1, self.n]);
-                    let row = builder.op(&core::RESHAPE).operand(*value).result(row).value()?;
+                    let (mut factors, mut spread) = (*value, &core::RESHAPE);
+                    if *kind == Factors::One {
+                        let one = TensorType::of(element, &[1, 1]);
+                        factors = builder.op(&core::RESHAPE).operand(factors).result(one).value()?;
+                        spread = &core::BROADCAST;
+                    }
+                    let row = builder.op(spread).operand(factors).result(row).value()?;
                     pack_factors(builder, row, false)?
                 }
             });
@@ -170,14 +174,12 @@ impl Packing {
     }
 
     /// Scales or zero points as products read them.
-    fn over_tiles(&self, view: &View, kind: Factors) -> Result<View, String> {
+    fn over_tiles(&self, view: &View, kind: Factors) -> View {
         let n1 = Dim::Known(self.layout.shape(self.k, self.n)[0]);
-        let one = || view.reshape(&[]).ok_or("a scale of one element must be a scalar");
-        Ok(match kind {
-            Factors::One => one()?.broadcast_to(&[n1, Dim::Known(1), Dim::Known(COLUMNS)]),
+        match kind {
             Factors::Rows => view.with_axis(1).broadcast_to(&[n1, view.dims[0].clone(), Dim::Known(COLUMNS)]),
-            Factors::Columns | Factors::Blocks => view.clone(),
-        })
+            Factors::One | Factors::Columns | Factors::Blocks => view.clone(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-// A scale for all and a scale per row of k are not packed: their strides are 0 where they repeat.
+// A scale for all is spread over the columns; a scale per row of k is not packed: its strides are 0 where it repeats.
 // target: host-cpu
 "builtin.module"() ({
   "func.func"() <{function_type = (tensor<2x10xf32>) -> (tensor<2x16xf32>, tensor<2x16xf32>), sym_name = "main"}> ({
