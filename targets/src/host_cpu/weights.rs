@@ -198,7 +198,7 @@ pub(super) fn packed(context: &mut LoweringContext, op: OpId, _: bool) -> Result
 /// Why the table has to lie in rows.
 pub(super) fn rows_of_table(context: &mut LoweringContext, table: ValueId) -> Result<View, String> {
     let table = context.outer(table);
-    let (op, slot) = product_of(context.source, table).ok_or("no product reads the table")?;
+    let (op, slot) = product_of_equal(context, table).ok_or("no product reads the table")?;
     let packing = Packing::of(context, op)?;
     // Rows behind the table's end must not be found, and a row's padding must not be seen.
     if !packing.is_turned || packing.n % COLUMNS != 0 || packing.k % packing.layout.depth() != 0 {
@@ -206,7 +206,7 @@ pub(super) fn rows_of_table(context: &mut LoweringContext, table: ValueId) -> Re
     }
     let kind = |factor: Option<(ValueId, Factors)>| factor.map(|factor| factor.1);
     let weight = match slot {
-        1 if packing.values == table => packing.declare(context)?.w.permute(&[0, 3, 1, 2, 4]),
+        1 if packing.codebook.is_none() => packing.declare(context)?.w.permute(&[0, 3, 1, 2, 4]),
         3 if kind(packing.scale) == Some(Factors::Blocks) => blocks_last(packing.declare(context)?.scale)?,
         4 if kind(packing.zero_point) == Some(Factors::Blocks) => {
             blocks_last(packing.declare(context)?.zero_point)?
@@ -219,6 +219,17 @@ pub(super) fn rows_of_table(context: &mut LoweringContext, table: ValueId) -> Re
 /// `[n1, blocks, columns]` as `[n1, columns, blocks]`.
 fn blocks_last(view: Option<View>) -> Result<View, String> {
     Ok(view.ok_or("a weight without scales")?.permute(&[0, 2, 1]))
+}
+
+/// The first product that reads a value, or a constant equal to it, as its weight.
+fn product_of_equal(context: &LoweringContext, table: ValueId) -> Option<(OpId, usize)> {
+    let module = context.source;
+    product_of(module, table).or_else(|| {
+        let elements = context.elements(table)?;
+        let is_equal = |value: &ValueId| *value != table && context.elements(*value) == Some(elements);
+        let constants = module.all_ops().into_iter().filter(|op| module.op(*op).def == &core::CONSTANT);
+        constants.map(|op| module.result(op)).filter(is_equal).find_map(|value| product_of(module, value))
+    })
 }
 
 /// The first product that reads a value as its weight, and as which operand; through the arguments of kernels.
