@@ -62,13 +62,21 @@ fn a_model_is_profiled_in_all_forms() {
     assert_eq!(all, cycles, "ops add up to the run");
     check_trace(&json(&read(&path("trace.json"))), &report);
     check_page(&read(&path("page.html")), &report);
-    // An artifact tells the same, but for reasons.
+    // An artifact tells the same, with the reasons.
     let artifact = text("draft.npu");
     let compile = ["--chunk-lengths", "1,8", "--context-window", "256", "-o", &artifact];
     expect(0, &[&["compile", &model("story-draft")][..], &compile].concat());
     let of_artifact = json(&expect(0, &["profile", &artifact, "--context", "100", "--json"]).out);
     assert_eq!(of_artifact["runs"], report["runs"]);
-    assert!(of_artifact["placement_note"].is_string());
+    assert_eq!(of_artifact["placement"], report["placement"]);
+    assert!(of_artifact["placement_note"].is_null());
+    let inspected = json(&expect(0, &["inspect", &artifact, "--json"]).out);
+    let placed = inspected["placement"].as_array().expect("rows");
+    assert_eq!(placed.len(), report["placement"].as_array().expect("rows").len());
+    let of_model = expect(0, &["explain", "node_linear_5", &model("story-draft")]).out;
+    let of_artifact = expect(0, &["explain", "node_linear_5", &artifact]).out;
+    let first = |text: &str| text.lines().take(3).map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(first(&of_artifact), first(&of_model));
     let wrong = expect(1, &["profile", &artifact, "--program", "chunk_2"]);
     assert!(wrong.err.contains("no program 'chunk_2'") && wrong.err.contains("chunk_8"), "{}", wrong.err);
     expect(2, &["profile", &artifact, "--context=-1"]);

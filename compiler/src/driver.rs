@@ -10,6 +10,7 @@ use crate::generation_config::GenerationConfig;
 use crate::import;
 use crate::kv_cache::{CachePlan, KvCache};
 use crate::model::Source;
+use crate::placement_file;
 use crate::plan::{PlanOptions, ProgramPlan, plan};
 use crate::quantize::{QuantizeOptions, check_vocabulary, quantize};
 use crate::session::Session;
@@ -297,6 +298,7 @@ impl Session {
             .zip(contexts)
             .map(|(plan, mut context)| {
                 context.machine = machine.clone();
+                context.cost = self.cost.map(|made_for| made_for(&machine));
                 self.optimize(&module, (plan, cache), context, options)
             })
             .collect();
@@ -539,6 +541,7 @@ impl Compilation {
         for program in self.programs.iter().filter_map(|report| report.program.as_ref()) {
             writer.program(program)?;
         }
+        writer.blob(placement_file::NAME, &placement_file::write(&placement_file::rows(self)))?;
         self.companions.iter().try_for_each(|(name, bytes)| writer.blob(name, bytes))
     }
 }

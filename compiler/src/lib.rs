@@ -34,6 +34,7 @@ pub mod model;
 pub mod modelled;
 pub mod npy;
 pub mod output;
+pub mod placement_file;
 pub mod plan;
 pub mod policy_file;
 pub mod precision;

@@ -7,8 +7,11 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use tilewright_ir::diagnostic::{Diagnostic, Diagnostics};
 use tilewright_ir::registry::{Dialect, Registry};
+use tilewright_passes::egraph::cost::CostModel;
+use tilewright_passes::machine::Machine;
 use tilewright_passes::pass::{PassContext, PassDef, Passes, RuleText};
 use tilewright_targets::description;
 use tilewright_targets::target::{Target, Targets};
@@ -24,7 +27,12 @@ pub struct Session {
     pub targets: Targets,
     /// Rules beyond the in-tree ones.
     pub rules: Vec<RuleText>,
+    /// Prices nodes for the optimiser; the machine's flat price list when none is given.
+    pub cost: Option<CostOf>,
 }
+
+/// Makes the price list of a machine.
+pub type CostOf = fn(&Machine) -> Arc<dyn CostModel>;
 
 impl Default for Session {
     fn default() -> Session {
@@ -40,6 +48,7 @@ impl Session {
             passes: Passes::default(),
             targets: Targets::builtin(),
             rules: Vec::new(),
+            cost: None,
         }
     }
 
@@ -88,6 +97,13 @@ impl Session {
     #[must_use]
     pub fn with_rules(mut self, name: &str, text: &str) -> Session {
         self.rules.push(RuleText { name: name.into(), text: text.into() });
+        self
+    }
+
+    /// Replaces the price list that the optimiser chooses by.
+    #[must_use]
+    pub fn with_cost(mut self, cost: CostOf) -> Session {
+        self.cost = Some(cost);
         self
     }
 

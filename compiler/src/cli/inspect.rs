@@ -3,10 +3,11 @@
 use super::table;
 use crate::exit::Failure;
 use crate::loaded::told;
-
+use crate::placement_file;
 use crate::stored_formats::{self, StoredWeight};
 use crate::strings;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tilewright_runtime::artifact::{Artifact, Verify};
 use tilewright_runtime::kv_cache;
@@ -112,6 +113,23 @@ fn show_formats(weights: &[StoredWeight], with_tensors: bool) {
     }
 }
 
+/// How many kernels and ops run where, and those of which there is something to say.
+fn show_placement(rows: &[placement_file::Row]) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    rows.iter().for_each(|row| *counts.entry(row.target.as_str()).or_default() += 1);
+    let counts: Vec<String> = counts.iter().map(|(target, count)| format!("{count} on {target}")).collect();
+    if !counts.is_empty() {
+        say!("\nkernels and ops of all programs: {}", counts.join(", "));
+    }
+    let mut told = table(&["node", "op", "runs on", "reason"]);
+    for row in rows.iter().filter(|row| !row.reason.is_empty()) {
+        told.add_row([&row.nodes.join(" + "), &row.op, &row.target, &row.reason]);
+    }
+    if told.row_count() > 0 {
+        say!("{told}");
+    }
+}
+
 /// Prints what is in the artifact.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let verify = if arguments.skip_weight_hashes { Verify::ExceptConstants } else { Verify::All };
@@ -123,6 +141,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     };
     let strings = strings::names(&artifact.metadata);
+    let placement =
+        placement_file::kept(&artifact).map_err(|what| Failure::user(what, "compile the model again"))?;
     if arguments.json {
         let sections: Vec<_> = artifact
             .sections
@@ -138,7 +158,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "target": artifact.target, "tool": artifact.tool, "file_bytes": artifact.file_bytes(),
             "metadata": artifact.metadata, "sections": sections, "weights": artifact.constant_index.len(), "weights_file": artifact.weights_file(),
             "formats": stored_formats::formats(&weights), "tensors": weights,
-            "programs": artifact.programs.iter().map(|program| program_json(program, &strings)).collect::<Vec<_>>(),
+            "placement": placement, "programs": artifact.programs.iter().map(|program| program_json(program, &strings)).collect::<Vec<_>>(),
         });
         say!("{report:#}");
         return Ok(());
@@ -168,6 +188,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ]);
     }
     say!("\n{sections}");
+    show_placement(placement.as_deref().unwrap_or_default());
     for program in &artifact.programs {
         say!(
             "\nprogram {}: {} commands, {} views, {} tokens a run",

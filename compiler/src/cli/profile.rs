@@ -5,6 +5,7 @@ use crate::driver::{Compilation, CompileOptions};
 use crate::exit::Failure;
 use crate::model::Source;
 use crate::output;
+use crate::placement_file;
 use crate::report::text::{Shown, text};
 use crate::report::{Contexts, Report, Subject, build, csv, html, trace};
 use crate::session::Session;
@@ -14,7 +15,6 @@ use tilewright_passes::machine::Machine;
 use tilewright_passes::quantize_weights::WeightRow;
 use tilewright_runtime::artifact::{Artifact, Verify};
 use tilewright_runtime::stream::Program;
-use tilewright_targets::placement::PlacementRow;
 use tilewright_targets::target::Target;
 
 /// Arguments.
@@ -169,13 +169,18 @@ impl Opened {
 
     /// What it costs.
     pub(super) fn report(&self, contexts: &Contexts) -> Result<Report, Failure> {
-        let note = "An artifact does not hold why an op is where it is: give the model for the reasons.";
+        let note = "This artifact does not hold why an op is where it is: give the model for the reasons.";
         let (placement, placement_note, weights_bytes) = match &self.what {
             What::Artifact(artifact) => {
                 let stored = artifact.constant_index.iter().map(|info| info.bytes).sum();
-                (Vec::new(), Some(note.to_string()), (stored, stored))
+                let rows = placement_file::read(artifact, self.target.name)
+                    .map_err(|what| Failure::user(what, "compile the model again"))?;
+                let note = rows.is_none().then(|| note.to_string());
+                (rows.unwrap_or_default(), note, (stored, stored))
             }
-            What::Model(_, compilation) => (placement(compilation), None, weights_bytes(compilation)),
+            What::Model(_, compilation) => {
+                (placement_file::rows(compilation), None, weights_bytes(compilation))
+            }
         };
         let subject = Subject {
             model: self.name.clone(),
@@ -195,18 +200,6 @@ impl Opened {
         }
         Ok(report)
     }
-}
-
-/// Rows of all programs, equal ones once.
-fn placement(compilation: &Compilation) -> Vec<PlacementRow> {
-    let mut rows: Vec<PlacementRow> = Vec::new();
-    let mut known = BTreeSet::new();
-    for row in compilation.programs.iter().flat_map(|program| &program.placement.rows) {
-        if known.insert((row.location.names(), row.op.clone(), row.target, row.reason.clone())) {
-            rows.push(row.clone());
-        }
-    }
-    rows
 }
 
 /// Bytes of weights in the model, and as they are stored.

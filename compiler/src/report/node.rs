@@ -67,7 +67,7 @@ pub struct Placed {
 pub struct NodeReport {
     /// Its name.
     pub node: String,
-    /// Where it was placed; empty for an artifact, which does not say.
+    /// Where it was placed; empty for an artifact that does not say.
     pub placed: Vec<Placed>,
     /// In which programs it is, and what it takes there.
     pub carriers: Vec<Carrier>,
@@ -102,7 +102,7 @@ pub fn find(node: &str, report: &Report, programs: &[&Program], machine: &Machin
 }
 
 /// The rules that a location's tags name, in order.
-fn rules(location: &Location) -> Vec<String> {
+pub(crate) fn rules(location: &Location) -> Vec<String> {
     let Location::Fused(tag, parts) = location else { return Vec::new() };
     let own = tag.iter().flat_map(|tag| tag.split(',')).map(|rule| rule.trim().to_string());
     let mut all: Vec<String> = Vec::new();

@@ -440,6 +440,13 @@ function shape(name, attributes, text) {
   if (text) made.textContent = text;
   return made;
 }
+
+// A power of ten as an axis says it.
+function tick(power) {
+  if (power < -3 || power >= 5) return `1e${power}`;
+  return power < 0 ? (10 ** power).toFixed(-power) : number(10 ** power);
+}
+
 function roofline() {
   const [width, height, left, bottom, top, right] = [1000, 420, 70, 46, 16, 20];
   const points = run.ops.filter((op) => op.macs > 0 && op.cycles > 0)
@@ -457,11 +464,11 @@ function roofline() {
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Roofline" });
   for (let power = x0; power <= x1; power += 1) {
     svg.append(shape("line", { class: "grid", x1: px(10 ** power), x2: px(10 ** power), y1: top, y2: height - bottom }),
-      shape("text", { x: px(10 ** power), y: height - bottom + 16, "text-anchor": "middle" }, power >= 0 && power < 5 ? number(10 ** power) : `1e${power}`));
+      shape("text", { x: px(10 ** power), y: height - bottom + 16, "text-anchor": "middle" }, tick(power)));
   }
   for (let power = y0; power <= top10; power += 1) {
     svg.append(shape("line", { class: "grid", x1: left, x2: width - right, y1: py(10 ** power), y2: py(10 ** power) }),
-      shape("text", { x: left - 6, y: py(10 ** power) + 4, "text-anchor": "end" }, power >= 0 && power < 5 ? number(10 ** power) : `1e${power}`));
+      shape("text", { x: left - 6, y: py(10 ** power) + 4, "text-anchor": "end" }, tick(power)));
   }
   svg.append(shape("text", { x: (left + width) / 2, y: height - 8, "text-anchor": "middle" }, "multiply-accumulates per byte of DRAM"),
     shape("text", { x: 14, y: height / 2, transform: `rotate(-90 14 ${height / 2})`, "text-anchor": "middle" }, "multiply-accumulates per cycle"));
