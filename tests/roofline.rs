@@ -179,3 +179,12 @@ fn a_token_of_a_1b_shape_is_within_the_roofline_of_every_machine() {
         }
     }
 }
+
+#[test]
+fn dram_hardly_stands_still_between_kernels() {
+    let compilation = compiled(&Session::new(), &tests_folder().join("models/story-3m"), &npu(256, &[1]));
+    let report = report(&compilation, &Contexts { tokens: vec![128], ..Contexts::default() });
+    let bounds = &report.runs[0].bounds;
+    // 1.30 when each kernel begins with its own loads.
+    assert!(bounds.ratio < 1.15, "{} of the roofline", bounds.ratio);
+}

@@ -77,6 +77,7 @@ impl Product {
             ],
             work: vec![Work { axes: vec![0, 1, 2], factor: 1, per_cycle: rate }],
             orders: vec![vec![0, 1, 2], vec![1, 0, 2]],
+            keeps: None,
             fixed_sram_bytes: 0,
         };
         let limits = Limits {
