@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tilewright_runtime::element::Element;
 use tilewright_runtime::kernels::cpu::{self, Features};
+use tilewright_runtime::kernels::limits;
 use tilewright_runtime::kernels::matmul::{Quantized, matmul};
 use tilewright_runtime::kernels::packed::Layout;
 use tilewright_runtime::kernels::pool::Pool;
@@ -46,7 +47,7 @@ fn main() {
     let pool = Arc::new(threads.map_or_else(Pool::of_machine, Pool::new));
     let limits = Limits::measure(&pool);
     println!(
-        "features {}; {} threads; DRAM read {:.1} GB/s; in the first cache bytes {:.3} TOPS, f32 {:.3} TFLOPS, pairs {:.3} TFLOPS",
+        "features {}; {} threads; DRAM read {:.1} GB/s; on registers int8 {:.3} TOPS, f32 {:.3} TFLOPS, bf16 {:.3} TFLOPS",
         cpu::features(),
         pool.threads(),
         limits.read,
@@ -74,69 +75,29 @@ fn main() {
     }
 }
 
+/// What the machine can do at most, per second.
 struct Limits {
-    /// GB/s.
     read: f64,
-    /// TOPS of bytes, TFLOPS of f32.
     integers: f64,
     floats: f64,
     pairs: f64,
 }
 
-/// The least of some runs, in seconds.
-fn least(runs: usize, mut body: impl FnMut()) -> f64 {
-    (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            body();
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::MAX, f64::min)
-}
-
 impl Limits {
-    /// Reads from memory; and products so small that all of them stays in the first cache, one per thread.
     fn measure(pool: &Pool) -> Limits {
-        let buffer = vec![1u64; COLD_BYTES / 8 * 2];
-        let read = least(5, || {
-            pool.split(buffer.len(), 1 << 16, u64::MAX, |range| {
-                black_box(sum(&buffer[range]));
-            });
-        });
+        let operations = limits::operations(pool, 0.05);
+        let best = |kinds: &[&str]| {
+            let of_kind =
+                operations.iter().filter(|limit| kinds.iter().any(|kind| limit.name.contains(kind)));
+            of_kind.map(|limit| limit.median).fold(0.0, f64::max)
+        };
         Limits {
-            read: (buffer.len() * 8) as f64 / read / 1e9,
-            integers: peak(pool, Element::I8, Element::I4, 256),
-            floats: peak(pool, Element::F32, Element::F32, 0),
-            pairs: peak(pool, Element::BF16, Element::BF16, 0),
+            read: limits::memory_read(pool, 2 * COLD_BYTES).median / 1e9,
+            integers: best(&["int8"]) / 1e12,
+            floats: best(&["f32"]) / 1e12,
+            pairs: best(&["bf16"]) / 1e12,
         }
     }
-}
-
-fn sum(words: &[u64]) -> u64 {
-    let mut sums = [0u64; 32];
-    for chunk in words.chunks_exact(32) {
-        sums.iter_mut().zip(chunk).for_each(|(sum, word)| *sum ^= word);
-    }
-    sums.iter().fold(0, |all, sum| all ^ sum)
-}
-
-/// Tera-operations per second of a product in the first cache, on all threads at once.
-fn peak(pool: &Pool, a: Element, b: Element, block: usize) -> f64 {
-    let [m, k, n] = [8, 256, 128];
-    const TIMES: usize = 5_000;
-    let seconds = least(3, || {
-        pool.split(pool.threads(), 1, u64::MAX, |range| {
-            for _ in range {
-                let product = Product::new((a, b, block != 0), [m, k, n], block, 1);
-                let mut workspace = Workspace::default();
-                let mut out = vec![0u8; m * n * 4];
-                for _ in 0..TIMES {
-                    product.run(0, &mut out, &mut workspace);
-                }
-            }
-        });
-    });
-    (2 * m * k * n * TIMES * pool.threads()) as f64 / seconds / 1e12
 }
 
 /// Operands of one product, with some copies of b.
@@ -232,7 +193,7 @@ fn row(name: &str, kind: (Element, Element, bool), [m, k, n]: [usize; 3], pool: 
     let operations = work / seconds / 1e12;
     let peak = match kind.0 {
         Element::I8 => limits.integers,
-        Element::BF16 => limits.pairs,
+        Element::BF16 if limits.pairs > 0.0 => limits.pairs,
         _ => limits.floats,
     };
     println!(
