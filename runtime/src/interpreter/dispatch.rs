@@ -18,6 +18,18 @@ impl Interpreter<'_> {
                     self.views([$($write),*], [$($read),*], [$($optional),*])?;
             };
         }
+        /// The same, then calls a kernel that works on rows of a destination, some on each thread; its arguments are references.
+        macro_rules! rows {
+            ($write:ident; $($read:ident)*; $($optional:ident)*; $cost:expr, $room:ident => $call:expr) => {{
+                views!($write; $($read)*; $($optional)*; workspace);
+                let sources = [$(Some(&$read),)* $($optional.as_ref()),*];
+                parallel::rows(&mut $write, sources, workspace, $cost, |$write, sources, $room| {
+                    let [$($read,)* $($optional),*] = sources;
+                    $(let $read = $read.ok_or(Fault::Malformed("a source is missing"))?;)*
+                    $call
+                })
+            }};
+        }
         match command {
             C::Gather { destination, source, indices, axis, .. } => {
                 views!(destination; source indices; ; w);
@@ -183,8 +195,9 @@ impl Interpreter<'_> {
                 )
             }
             C::AttentionFinish { destination, accumulator, sum, .. } => {
-                views!(destination; accumulator sum; ; w);
-                attention::finish(&mut destination, &accumulator, &sum, w)
+                rows!(destination; accumulator sum; ; 4, room => {
+                    attention::finish(destination, accumulator, sum, room)
+                })
             }
             C::Unary { function, destination, x, alpha, beta, .. } => {
                 views!(destination; x; ; w);
@@ -203,8 +216,7 @@ impl Interpreter<'_> {
                 })
             }
             C::Select { destination, condition, a, b, .. } => {
-                views!(destination; condition a b; ; w);
-                elementwise::select(&mut destination, &condition, &a, &b)
+                rows!(destination; condition a b; ; 4, _room => elementwise::select(destination, condition, a, b))
             }
             C::Convert { destination, x, saturate, rounding, .. } => {
                 views!(destination; x; ; w);
@@ -213,12 +225,14 @@ impl Interpreter<'_> {
                 })
             }
             C::Quantize { destination, x, scale, zero_point, .. } => {
-                views!(destination; x scale; zero_point; w);
-                convert::quantize(&mut destination, &x, &scale, zero_point.as_ref())
+                rows!(destination; x scale; zero_point; 8, _room => {
+                    convert::quantize(destination, x, scale, zero_point)
+                })
             }
             C::Dequantize { destination, x, scale, zero_point, .. } => {
-                views!(destination; x scale; zero_point; w);
-                convert::dequantize(&mut destination, &x, &scale, zero_point.as_ref())
+                rows!(destination; x scale; zero_point; 8, _room => {
+                    convert::dequantize(destination, x, scale, zero_point)
+                })
             }
             C::QuantizeGroups { destination, scale, offset, x, .. } => {
                 views!(destination scale offset; x; ; w);
@@ -229,16 +243,17 @@ impl Interpreter<'_> {
                 reduce::reduce(&mut destination, &x, *function, *accumulate)
             }
             C::Softmax { destination, x, log, .. } => {
-                views!(destination; x; ; w);
-                normalize::softmax(&mut destination, &x, *log, w)
+                rows!(destination; x; ; 16, room => normalize::softmax(destination, x, *log, room))
             }
             C::Normalize { kind, destination, x, gain, bias, epsilon, .. } => {
-                views!(destination; x; gain bias; w);
-                normalize::normalize(&mut destination, &x, gain.as_ref(), bias.as_ref(), *kind, *epsilon, w)
+                rows!(destination; x; gain bias; 8, room => {
+                    normalize::normalize(destination, x, gain, bias, *kind, *epsilon, room)
+                })
             }
             C::Rope { destination, x, cos, sin, interleaved, .. } => {
-                views!(destination; x cos sin; ; w);
-                normalize::rope(&mut destination, &x, &cos, &sin, *interleaved, w)
+                rows!(destination; x cos sin; ; 8, room => {
+                    normalize::rope(destination, x, cos, sin, *interleaved, room)
+                })
             }
             C::Cumulative { function, destination, x, axis, exclusive, reverse, .. } => {
                 views!(destination; x; ; w);

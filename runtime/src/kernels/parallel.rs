@@ -9,11 +9,17 @@
 
 use super::Fault;
 use super::pool::{Pool, WORK_MIN};
-use crate::memory::{Destination, Source};
+use crate::memory::{Destination, Source, Workspace};
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 /// Lengths of parts are multiples of this many elements along the last axis: 64 f32 are four cache lines.
 const GRANULE: usize = 64;
+
+thread_local! {
+    /// Room of each thread, kept from command to command.
+    static ROOM: RefCell<Workspace> = RefCell::default();
+}
 
 /// What one thread works on.
 type Part<'p, const D: usize, const S: usize> = ([Destination<'p>; D], [Option<Source<'p>>; S]);
@@ -77,6 +83,33 @@ pub(crate) fn elementwise<const S: usize>(
     }
 }
 
+/// Runs a kernel whose rows along the last axis depend on nothing but themselves and the sources' rows at the same place. Threads have room of
+/// their own. `cost` is work per element.
+pub(crate) fn rows<const S: usize>(
+    destination: &mut Destination<'_>,
+    sources: [Option<&Source<'_>>; S],
+    workspace: &mut Workspace,
+    cost: u64,
+    body: impl Fn(&mut Destination<'_>, [Option<&Source<'_>>; S], &mut Workspace) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    let pool = workspace.pool();
+    let elements = destination.dims().iter().fold(1u64, |product, &dim| product.saturating_mul(dim as u64));
+    let leading = &destination.dims()[..destination.rank().saturating_sub(1)];
+    let is_worth = pool.threads() > 1 && elements.saturating_mul(cost) >= WORK_MIN;
+    let axis = leading.iter().position(|&dim| dim > 1).filter(|_| is_worth);
+    let is_alike = |axis: usize| {
+        let extent = Some(&leading[axis]);
+        sources.iter().flatten().all(|source| source.dims().get(axis) == extent)
+    };
+    let axis = axis.filter(|axis| is_alike(*axis) && can_cut(*axis, &[&*destination], &sources));
+    match axis {
+        None => body(destination, sources, workspace),
+        Some(axis) => along(axis, [destination], sources, &pool, |_, [mut to], from| {
+            ROOM.with_borrow_mut(|room| body(&mut to, from.each_ref().map(Option::as_ref), room))
+        }),
+    }
+}
+
 /// Whether windows can be cut along an axis anywhere.
 pub(crate) fn can_cut(
     axis: usize,
@@ -127,6 +160,31 @@ mod tests {
                 assert_eq!(read(&together.source()), negated);
             }
         }
+    }
+
+    #[test]
+    fn rows_have_room_of_their_own() {
+        use crate::kernels::normalize::softmax;
+        use std::sync::Arc;
+        let dims = [2, 60, 700];
+        let x = random(Element::F32, &dims, 3);
+        let on = |threads: usize| {
+            let mut workspace = Workspace::with_pool(Arc::new(Pool::new(threads)));
+            let mut to = values(Element::F32, &dims, &[]);
+            rows(
+                &mut to.destination(),
+                [Some(&x.source()), None],
+                &mut workspace,
+                16,
+                |to, [x, none], room| {
+                    assert!(none.is_none());
+                    softmax(to, x.expect("it was given"), false, room)
+                },
+            )
+            .expect("fits");
+            read(&to.source())
+        };
+        assert_eq!(on(3), on(1));
     }
 
     #[test]
