@@ -1,9 +1,10 @@
 //! Changes of element type: conversion, quantisation, dequantisation.
 
-use super::elementwise::{CHUNK, map1};
+use super::elementwise::{CHUNK, map1, map2};
 use super::lanes::{Lane, load, saturate_to, store, with_lane};
 use super::small_float::{encode, is_small_float};
 use super::walk::{for_each_index, for_each_row, steps_of};
+use super::wide::widest;
 use super::{Fault, require, same, same_dims};
 use crate::element::{Class, Element};
 use crate::functions::Rounding;
@@ -119,6 +120,9 @@ pub fn quantize(
             saturate_to(f64::from(quotient.round_ties_even()) + zero, element)
         });
     }
+    if let (Some(range), None, 1..=8) = (element.integer_range(), zero_point, element.bits()) {
+        return quantize_symmetric(destination, x, scale, [range.0 as f32, range.1 as f32]);
+    }
     for_each_scaled(destination, x, scale, zero_point, |x, scale, zero| {
         if is_integer {
             saturate_to((x / scale).round_ties_even() as f64 + f64::from(zero), element)
@@ -126,6 +130,29 @@ pub fn quantize(
             x / scale + zero
         }
     })
+}
+
+/// Adding and subtracting it rounds a number below 2^22 to an integer, nearest even.
+const ROUND: f32 = 12_582_912.0;
+
+/// Integers of at most 8 bits without a zero point: the same numbers, many at once.
+fn quantize_symmetric(
+    destination: &mut Destination<'_>,
+    x: &Source<'_>,
+    scale: &Source<'_>,
+    range: [f32; 2],
+) -> Result<(), Fault> {
+    map2::<f32>(destination, x, scale, |values, scales| quantize_lanes(values, scales, range))
+}
+
+widest! {
+fn quantize_lanes[][](values: &mut [f32], scales: &[f32], range: [f32; 2]) {
+    for (value, scale) in values.iter_mut().zip(scales) {
+        // The ends are integers: what is rounded after it was cut is what is cut after it was rounded.
+        let quotient = (*value / scale).clamp(range[0], range[1]);
+        *value = if quotient.is_nan() { 0.0 } else { (quotient + ROUND) - ROUND };
+    }
+}
 }
 
 /// `destination = (x - zero_point) * scale`, in f32.
@@ -331,6 +358,35 @@ mod tests {
         quantize(&mut out.destination(), &sums.source(), &scale.source(), Some(&zero.source()))
             .expect("fits");
         assert_eq!(read(&out.source()), [127.0, -3.0, 1.0, 127.0]);
+    }
+
+    #[test]
+    fn many_at_once_are_what_one_is() {
+        let numbers = [0.0, -0.0, 2.5, 3.5, -2.5, 126.5, 127.5, -128.5, 300.0, -1e30, 1e30, 1e-40, 8.499_999];
+        let numbers: Vec<f64> = numbers
+            .into_iter()
+            .chain([f64::NAN, f64::INFINITY, f64::NEG_INFINITY])
+            .cycle()
+            .take(300)
+            .collect();
+        let x = values(Element::F32, &[numbers.len()], &numbers);
+        for (element, scale) in [
+            (Element::I8, 1.0),
+            (Element::I8, 0.37),
+            (Element::U8, 1.0),
+            (Element::I4, 2.0),
+            (Element::U4, 0.0),
+        ] {
+            let scales = values(Element::F32, &[numbers.len()], &vec![scale; numbers.len()]);
+            let mut many = values(element, &[numbers.len()], &[]);
+            quantize(&mut many.destination(), &x.source(), &scales.source(), None).expect("fits");
+            let mut one = values(element, &[numbers.len()], &[]);
+            for_each_scaled(&mut one.destination(), &x.source(), &scales.source(), None, |x, scale, _| {
+                saturate_to(f64::from((x / scale).round_ties_even()), element)
+            })
+            .expect("fits");
+            assert_eq!(read(&many.source()), read(&one.source()), "{element:?} by {scale}");
+        }
     }
 
     #[test]
