@@ -359,6 +359,10 @@ pub static PRESETS: &[Preset] = &[
     ),
     Preset {
         activations: ActivationFormat::Int8,
+        ..four_bits("w4a8_g32", "int4_g32", "4 bits in groups of 32, the last product and activations 8 bits")
+    },
+    Preset {
+        activations: ActivationFormat::Int8,
         ..four_bits(
             "w4a8_g128",
             "int4_g128",

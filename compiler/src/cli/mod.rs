@@ -194,7 +194,7 @@ pub(crate) struct CompileArguments {
     /// How input channels of weights are scaled before that, their input being divided by the same where it is made
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Scaling::Auto)]
     pub(crate) channel_scaling: Scaling,
-    /// How int8 activations are scaled (presets w8a8, w4a8_g128)
+    /// How int8 activations are scaled (presets w8a8, w4a8_g32, w4a8_g128)
     #[arg(long, value_name = "HOW", value_enum, default_value_t = ActivationScales::Rows)]
     pub(crate) activation_scales: ActivationScales,
     /// Tokens of the text that are run at most, in windows of --calibration-window

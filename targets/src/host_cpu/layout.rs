@@ -8,6 +8,7 @@
 //! [k, n] i4  =>  pad [k1 * 8, n1 * 16]  =>  reshape [k1, 2, 4, n1, 16]  =>  transpose [n1, k1, 16, 4, 2]
 //! ```
 
+use crate::emit::runtime_element;
 use tilewright_ir::attribute::Attribute;
 use tilewright_ir::builder::Builder;
 use tilewright_ir::dialects::core;
@@ -15,9 +16,10 @@ use tilewright_ir::dim::Dim;
 use tilewright_ir::element::Element;
 use tilewright_ir::module::ValueId;
 use tilewright_ir::types::TensorType;
+use tilewright_runtime::kernels::packed;
 
-/// Columns of a tile: as many 32-bit sums as a vector register of 512 bits or a row of a matrix tile holds.
-pub const COLUMNS: i64 = 16;
+/// Columns of a tile.
+pub const COLUMNS: i64 = packed::PANEL_COLUMNS as i64;
 
 /// The rows of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +31,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of an element type; `None` where products read it as it is.
+    /// The layout that the runtime's kernels know for an element type; `None` where products read it as it is.
     pub fn of(element: Element) -> Option<Layout> {
-        let (halves, rows) = match element {
-            Element::F32 => (1, 1),
-            Element::F16 | Element::BF16 => (1, 2),
-            Element::I8 | Element::U8 => (1, 4),
-            Element::I4 | Element::U4 | Element::NF4 => (2, 4),
-            _ => return None,
-        };
-        Some(Layout { halves, rows })
+        let known = packed::Layout::of(runtime_element(element)?)?;
+        Some(Layout { halves: known.groups as i64, rows: known.rows as i64 })
     }
 
     /// Rows of k of a tile.
