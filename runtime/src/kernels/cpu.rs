@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use tilewright_runtime::kernels::cpu::{Feature, Features};
-//! let features = Features::parse("avx2,fma")?;
+//! let features = Features::parse("avx2,avx_vnni")?;
 //! assert!(features.has(Feature::Avx2) && !features.has(Feature::Avx512));
 //! # Ok::<(), String>(())
 //! ```
