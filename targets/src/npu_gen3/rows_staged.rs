@@ -2,7 +2,7 @@
 //!
 //! What products read lies in SRAM whole where it fits: it comes in once for all of them, and weights stream past it. Where not all rows
 //! fit, either tiles of rows go through all stages, each with all weights, or what the prologue made goes through DRAM, but for as many
-//! columns as SRAM has room for ([`super::rows_parted`]). The least cost wins, searched over row tiles and over what is resident. It must
+//! columns as SRAM has room for (`rows_parted.rs`). The least cost wins, searched over row tiles and over what is resident. It must
 //! not know core kernels, only parsed ones.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! Products whose right operand was packed into panels of columns before, at compile time.
 //!
-//! The definition is in `command_table`; [`scalar`] computes it for every layout and element and is what faster paths are compared with.
+//! The definition is in `command_table`; `scalar` computes it for every layout and element and is what faster paths are compared with.
 //! Integers give the bits of the unpacked product. Floats are summed by fused multiply-add over ascending k, block by block.
 //! It must not know who packed.
 //!
