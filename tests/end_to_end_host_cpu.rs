@@ -1,16 +1,13 @@
 //! The same models on `host-cpu`: recorded outputs and texts, and that weights which are packed once serve programs of all lengths alike.
 
 use super::{
-    Verdicts, all_cases, as_recorded, compiled, disagreements, greedy, language_models, list, npu, read,
+    Verdicts, all_cases, as_recorded, assert_chunks_write_alike, compiled, disagreements, greedy, npu, read,
     recorded, run_case, story,
 };
 use harness::recorded::tests_folder;
 use tilewright::driver::CompileOptions;
-use tilewright::loaded::Loaded;
-use tilewright::model::Source;
 use tilewright::quantize::QuantizeOptions;
 use tilewright::session::Session;
-use tilewright_runtime::generate::session::ArtifactModel;
 
 const TARGET: &str = "host-cpu";
 /// Formats of weights that the packed product takes, activations in floats and in int8.
@@ -87,24 +84,5 @@ fn packed_weights_serve_all_lengths_alike() {
 
 #[test]
 fn language_models_on_the_processor_write_in_chunks_as_token_by_token() {
-    let session = Session::new();
-    let mut faults = Vec::new();
-    for (name, path) in language_models().into_iter().filter(|(name, _)| !name.contains("noembed")) {
-        let written = |chunk_lengths: &[usize]| -> Result<Vec<u32>, String> {
-            let compilation = session
-                .compile(&Source::Onnx(path.clone()), &host_cpu(npu(64, chunk_lengths)))
-                .map_err(|problems| list(&problems))?;
-            let loaded = Loaded::from_compilation(&compilation).map_err(|problems| list(&problems))?;
-            let mut model = ArtifactModel::new(loaded.session).map_err(|error| error.to_string())?;
-            Ok(greedy(&mut model, &[1, 5, 9, 2, 7, 11, 3, 8, 6, 4], 6))
-        };
-        match (written(&[1]), written(&[1, 4])) {
-            (Ok(single), Ok(chunks)) if single == chunks && single.len() == 6 => {}
-            (Ok(single), Ok(chunks)) => {
-                faults.push(format!("{name}: {single:?} one by one, {chunks:?} in chunks"));
-            }
-            (Err(problem), _) | (_, Err(problem)) => faults.push(format!("{name}: {problem}")),
-        }
-    }
-    assert!(faults.is_empty(), "{} faults:\n  {}", faults.len(), faults.join("\n  "));
+    assert_chunks_write_alike(|chunk_lengths| host_cpu(npu(64, chunk_lengths)));
 }
